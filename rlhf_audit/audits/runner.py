@@ -1,0 +1,205 @@
+"""Run audits: write the parameters into the SQL, query, add p and q, and decide what is a finding."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import duckdb
+from scipy import stats
+
+from rlhf_audit.audits import catalogue
+from rlhf_audit.audits.engines import DuckDBEngine, Engine
+from rlhf_audit.audits.header import AuditFile, Distribution, Parameter, Test, substitute
+from rlhf_audit.errors import UsageError, near
+from rlhf_audit.types import AuditResult, AuditRow
+
+FALSE_DISCOVERY_RATE = 0.05
+"""Share of false findings that a family of tests is allowed."""
+
+Overrides = Mapping[str, Mapping[str, float]]
+"""Parameter values by audit id, then by name."""
+
+_CONTRACT = ("subject", "n", "value", "lower", "upper", "flagged", "note")
+
+
+def run(
+    connection: duckdb.DuckDBPyConnection,
+    ids: Sequence[str] | None = None,
+    overrides: Overrides | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[AuditResult, ...]:
+    """Run audits on the views of a log.
+
+    Args:
+        connection: Holds the consented views; may be locked and read-only.
+        ids: Which audits, in the order wanted; all, in reading order, if None.
+        overrides: Parameters that differ from their defaults.
+        progress: Told the id of each audit before it runs.
+
+    Raises:
+        UsageError: An audit or a parameter that does not exist, or a value of another type.
+
+    Determinism:
+        The same rows give the same bits, in whatever order they are stored and with however many threads.
+    """
+    return run_on(DuckDBEngine(connection), ids, overrides, progress)
+
+
+def run_on(
+    engine: Engine,
+    ids: Sequence[str] | None = None,
+    overrides: Overrides | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[AuditResult, ...]:
+    """Run audits on any engine; else as ``run``."""
+    audits = [catalogue.find(name) for name in (catalogue.load() if ids is None else dict.fromkeys(ids))]
+    for name in overrides or {}:
+        catalogue.find(name)
+    results = []
+    for audit in audits:
+        if progress is not None:
+            progress(audit.id)
+        results.append(_run_one(engine, audit, overrides))
+    return tuple(results)
+
+
+def printable_sql(audit: AuditFile, overrides: Overrides | None = None) -> str:
+    """Return the very text that is run, header included, for any DuckDB shell that has the views.
+
+    Raises:
+        UsageError: An override for a parameter that this audit lacks, or a value of another type.
+    """
+    body = substitute(audit.body, _values(audit, overrides), audit.parameters)
+    return f"{audit.header}\n{body};\n"
+
+
+def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Return what ``--set ID.param=V`` asks for; of two settings of the same parameter the last holds.
+
+    Raises:
+        UsageError: Not of that form, or an unknown audit or parameter, or a value of another type.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        audit_id, dot, parameter_name = name.strip().partition(".")
+        if not (equals and dot):
+            raise UsageError(
+                "a setting could not be read",
+                seen=repr(setting),
+                needed="ID.param=V",
+                fix="for example --set severity.threshold=0.3",
+            )
+        parameter = _parameter(catalogue.find(audit_id), parameter_name)
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        found.setdefault(audit_id, {})[parameter_name] = _checked(audit_id, parameter, value, text.strip())
+    return found
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Return q, the smallest false discovery rate at which each p is still a discovery.
+
+    References:
+        Benjamini and Hochberg 1995, Journal of the Royal Statistical Society B 57:289.
+
+    >>> benjamini_hochberg([0.01, 0.04, 0.03])
+    [0.03, 0.04, 0.04]
+    """
+    return [float(q) for q in stats.false_discovery_control(p_values, method="bh")] if p_values else []
+
+
+def _run_one(engine: Engine, audit: AuditFile, overrides: Overrides | None) -> AuditResult:
+    sql = printable_sql(audit, overrides)
+    raw = sorted(engine.query(sql), key=lambda row: str(row["subject"]))
+    p_values = [_p_value(row, audit.test) for row in raw]
+    q_values = _q_values(raw, p_values, audit.test)
+    rows = tuple(
+        _row(one, p, q, tested=audit.test is not None)
+        for one, p, q in zip(raw, p_values, q_values, strict=True)
+    )
+    return AuditResult(audit.id, audit.question, audit.severity, rows, sql, _values(audit, overrides))
+
+
+def _row(raw: Mapping[str, Any], p: float | None, q: float | None, *, tested: bool) -> AuditRow:
+    subject, n, value, lower, upper, flagged, note = (raw[name] for name in _CONTRACT)
+    significant = not tested or (q is not None and q <= FALSE_DISCOVERY_RATE)
+    finding = bool(flagged) and significant and note != "insufficient"
+    return AuditRow(
+        subject=subject,
+        n=int(n),
+        value=_number(value),
+        lower=_number(lower),
+        upper=_number(upper),
+        p=p,
+        q=q,
+        flagged=finding,
+        note=note,
+    )
+
+
+def _p_value(row: Mapping[str, Any], test: Test | None) -> float | None:
+    """Two-sided p of one row; None without a test, with too few data, or where the statistic is undefined."""
+    if test is None or row["note"] == "insufficient":
+        return None
+    given = [row[name] for name in test.distribution.columns]
+    if any(number is None or math.isnan(number) for number in given):
+        return None
+    if test.distribution is Distribution.NORMAL:
+        return float(2 * stats.norm.sf(abs(given[0])))
+    if test.distribution is Distribution.STUDENT:
+        return float(2 * stats.t.sf(abs(given[0]), given[1]))
+    successes, trials, share = given
+    return float(stats.binomtest(int(successes), int(trials), float(share)).pvalue)
+
+
+def _q_values(
+    rows: Sequence[Mapping[str, Any]], p_values: Sequence[float | None], test: Test | None
+) -> list[float | None]:
+    families: dict[Any, list[int]] = defaultdict(list)
+    for index, (row, p) in enumerate(zip(rows, p_values, strict=True)):
+        if test is not None and p is not None:
+            families[row[test.family] if test.family else None].append(index)
+    q_values: list[float | None] = [None] * len(rows)
+    for members in families.values():
+        adjusted = benjamini_hochberg([p for i in members if (p := p_values[i]) is not None])
+        for index, q in zip(members, adjusted, strict=True):
+            q_values[index] = q
+    return q_values
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _values(audit: AuditFile, overrides: Overrides | None) -> dict[str, float]:
+    values = {name: parameter.default for name, parameter in audit.parameters.items()}
+    for name, value in (overrides or {}).get(audit.id, {}).items():
+        values[name] = _checked(audit.id, _parameter(audit, name), value, str(value))
+    return values
+
+
+def _parameter(audit: AuditFile, name: str) -> Parameter:
+    if name not in audit.parameters:
+        raise UsageError(
+            f"audit {audit.id} has no parameter {name!r}",
+            seen=name,
+            needed=f"one of {', '.join(audit.parameters)}",
+            fix=near(name, audit.parameters),
+        )
+    return audit.parameters[name]
+
+
+def _checked(audit_id: str, parameter: Parameter, value: float, seen: str) -> float:
+    whole = parameter.kind is int
+    if not math.isfinite(value) or (whole and (value != int(value) or value < 0)):
+        raise UsageError(
+            f"{audit_id}.{parameter.name} cannot be that",
+            seen=seen,
+            needed="a whole number, 0 or more" if whole else "a finite number",
+            fix=f"--set {audit_id}.{parameter.name}={parameter.default}",
+        )
+    return int(value) if whole else float(value)

@@ -1,0 +1,113 @@
+/*
+id = "action_bias"
+question = "Does a rater favour, or disfavour, one action of the agent, whatever the situation?"
+severity = "warning"
+reads = ["usable_for_audit", "steps"]
+grain = "one rater and one action, `rater:action`"
+n_min = 100
+n_counts = "items with that action, of the rater, that somebody else rated too"
+value = "mean of (own label - mean of the others' labels) where the agent took the action, less the same where it did not"
+flag = "|value| and its distance from the panel's median for the action both reach the threshold, at least `n_other` items with other actions, and q <= .05"
+caveats = [
+  "With two actions the rows of a rater mirror each other: favouring one is disfavouring the other.",
+  "A rater who is merely lenient or severe has the same residual everywhere and is not flagged; but a constant rater is more lenient where the others are severe, which differs by action: the note names constant_rater.",
+  "The residual compares with others on the same step, so it is already stratified by state: Simpson's reversal between states cannot enter.",
+  "One biased rater bends the others the other way: so the distance from the panel's median must reach the threshold too (ours). With two raters nobody can tell which of them is biased.",
+]
+references = ["AUDITS.md row 20: difference of mean leave-one-out residuals", "Welch 1947 (the z)"]
+
+[params.threshold]
+type = "float"
+default = 0.35
+meaning = "smallest |value| that matters, in label units (ours)"
+
+[params.n_other]
+type = "int"
+default = 30
+meaning = "fewest shared items of the rater with any other action (ours)"
+
+[test]
+distribution = "normal"
+hypothesis = "both means are equal"
+*/
+WITH ratings AS (
+  SELECT rater_id, item, objective, episode_id, step, value
+  FROM usable_for_audit
+  WHERE kind = 'rating' AND value IS NOT NULL
+  QUALIFY row_number() OVER (PARTITION BY rater_id, item, objective ORDER BY session_n DESC, "row" DESC) = 1
+),
+items AS (
+  SELECT item, objective, count(*) AS m, sum(value ORDER BY value) AS total
+  FROM ratings
+  GROUP BY item, objective
+),
+residuals AS (  -- e: own label less the mean of the others'
+  SELECT rater_id, steps.action, value - (total - value) / (m - 1) AS e
+  FROM ratings JOIN items USING (item, objective) JOIN steps USING (episode_id, step)
+  WHERE m >= 2
+),
+raters AS (
+  SELECT rater_id, min(value) = max(value) AS constant
+  FROM ratings
+  GROUP BY rater_id
+),
+cells AS (
+  SELECT rater_id, constant, action
+  FROM raters CROSS JOIN (SELECT DISTINCT action FROM residuals)
+),
+split AS (  -- each residual once for each action: was it that one?
+  SELECT cells.rater_id, cells.action, residuals.action = cells.action AS here, e
+  FROM cells JOIN residuals USING (rater_id)
+),
+means AS (
+  SELECT rater_id, action, here, count(*) AS n, sum(e ORDER BY e) / count(*) AS mean
+  FROM split
+  GROUP BY rater_id, action, here
+),
+sides AS (
+  SELECT
+    rater_id, action, here, n, mean,
+    sum(pow(e - mean, 2) ORDER BY pow(e - mean, 2)) / nullif(n - 1, 0) / n AS variance  -- of the mean
+  FROM split JOIN means USING (rater_id, action, here)
+  GROUP BY rater_id, action, here, n, mean
+),
+differences AS (
+  SELECT
+    rater_id, action, constant,
+    coalesce(a.n, 0) AS n, coalesce(b.n, 0) AS n_rest,
+    a.mean - b.mean AS difference, sqrt(a.variance + b.variance) AS se
+  FROM cells
+    LEFT JOIN (SELECT * FROM sides WHERE here) AS a USING (rater_id, action)
+    LEFT JOIN (SELECT * FROM sides WHERE NOT here) AS b USING (rater_id, action)
+),
+panel AS (
+  SELECT action, median(difference) FILTER (WHERE n >= $n_min AND n_rest >= $n_other) AS middle
+  FROM differences
+  GROUP BY action
+),
+report AS (
+  SELECT
+    rater_id, action, constant, n, difference, se,
+    n >= $n_min AND n_rest >= $n_other AS enough,
+    abs(difference) >= $threshold AND abs(difference - middle) >= $threshold
+      AND sign(difference) = sign(difference - middle) AS large
+  FROM differences JOIN panel USING (action)
+)
+SELECT
+  concat(rater_id, ':', action) AS subject,
+  n,
+  difference AS value,
+  difference - 1.959963984540054 * se AS lower,
+  difference + 1.959963984540054 * se AS upper,
+  CASE WHEN se > 0 THEN difference / se WHEN difference <> 0 THEN sign(difference) * CAST('Infinity' AS DOUBLE)
+    WHEN se = 0 THEN 0 END AS statistic,
+  coalesce(large AND enough, FALSE) AS flagged,
+  CASE
+    WHEN NOT enough THEN 'insufficient'
+    WHEN large THEN
+      concat_ws('; ', CASE WHEN difference > 0 THEN 'favours the action' ELSE 'disfavours the action' END,
+        CASE WHEN constant THEN 'always the same answer: see constant_rater' END)
+    ELSE 'ok'
+  END AS note
+FROM report
+ORDER BY subject

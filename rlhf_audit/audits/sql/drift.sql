@@ -1,0 +1,95 @@
+/*
+id = "drift"
+question = "Does a rater grow more lenient, or more severe, as the work goes on?"
+severity = "warning"
+reads = ["usable_for_audit"]
+grain = "one rater"
+n_min = 100
+n_counts = "items of the rater that somebody else rated too"
+value = "slope of (own label - mean of the others' labels) on the rater's own order, times the range: label units from first to last"
+flag = "|value| and its distance from the panel's median value both reach the threshold, and q <= .05"
+caveats = [
+  "A straight line: a rater who tires and recovers may show none.",
+  "Where all rate the same items in the same order, one drifting rater bends the others the other way: so the distance from the panel's median must reach the threshold too (ours). With two raters nobody can tell which of them drifts.",
+  "The order is that of sessions in the ledger, then of rows in the session; pauses do not count.",
+]
+references = ["AUDITS.md row 15: ordinary least squares of the leave-one-out residual on order, and its t"]
+
+[params.threshold]
+type = "float"
+default = 0.35
+meaning = "smallest |value| that matters, in label units (ours)"
+
+[test]
+distribution = "student"
+hypothesis = "the slope is 0"
+*/
+WITH ratings AS (
+  SELECT rater_id, item, objective, value, session_n, "row"
+  FROM usable_for_audit
+  WHERE kind = 'rating' AND value IS NOT NULL
+  QUALIFY row_number() OVER (PARTITION BY rater_id, item, objective ORDER BY session_n DESC, "row" DESC) = 1
+),
+items AS (
+  SELECT item, objective, count(*) AS m, sum(value ORDER BY value) AS total
+  FROM ratings
+  GROUP BY item, objective
+),
+residuals AS (  -- e: own label less the mean of the others'; t: 1 for the rater's first
+  SELECT
+    rater_id,
+    value - (total - value) / (m - 1) AS e,
+    row_number() OVER (PARTITION BY rater_id ORDER BY session_n, "row", item, objective) AS t
+  FROM ratings JOIN items USING (item, objective)
+  WHERE m >= 2
+),
+means AS (  -- sxx: sum of (t - mean t)^2 for t = 1..n
+  SELECT
+    rater_id, count(*) AS n, sum(e ORDER BY e) / count(*) AS mean_e, (count(*) + 1) / 2 AS mean_t,
+    CAST(count(*) AS DOUBLE) * (count(*) - 1) * (count(*) + 1) / 12 AS sxx
+  FROM residuals
+  GROUP BY rater_id
+),
+sums AS (
+  SELECT
+    rater_id, n, sxx,
+    sum((t - mean_t) * (e - mean_e) ORDER BY (t - mean_t) * (e - mean_e)) / nullif(sxx, 0) AS slope,
+    sum(pow(e - mean_e, 2) ORDER BY pow(e - mean_e, 2)) AS syy
+  FROM residuals JOIN means USING (rater_id)
+  GROUP BY rater_id, n, sxx
+),
+lines AS (
+  SELECT
+    rater_id, n, slope * (n - 1) AS change,
+    (n - 1) * sqrt(greatest(syy - slope * slope * sxx, 0) / nullif(n - 2, 0) / nullif(sxx, 0)) AS se
+  FROM sums
+),
+panel AS (
+  SELECT median(change) AS middle
+  FROM lines
+  WHERE n >= $n_min
+),
+report AS (
+  SELECT
+    rater_id, coalesce(n, 0) AS n, change, se,
+    abs(change) >= $threshold AND abs(change - middle) >= $threshold AND sign(change) = sign(change - middle) AS large
+  FROM (SELECT DISTINCT rater_id FROM ratings) LEFT JOIN lines USING (rater_id) CROSS JOIN panel
+)
+SELECT
+  rater_id AS subject,
+  n,
+  change AS value,
+  change - 1.959963984540054 * se AS lower,
+  change + 1.959963984540054 * se AS upper,
+  CASE WHEN se > 0 THEN change / se WHEN change <> 0 THEN sign(change) * CAST('Infinity' AS DOUBLE) ELSE 0 END
+    AS statistic,
+  n - 2 AS df,
+  coalesce(large AND n >= $n_min, FALSE) AS flagged,
+  CASE
+    WHEN n < $n_min THEN 'insufficient'
+    WHEN large AND change > 0 THEN 'grows lenient'
+    WHEN large THEN 'grows severe'
+    ELSE 'ok'
+  END AS note
+FROM report
+ORDER BY subject

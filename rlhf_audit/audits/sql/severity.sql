@@ -1,0 +1,86 @@
+/*
+id = "severity"
+question = "Does a rater answer higher, or lower, than the others do on the same items?"
+severity = "warning"
+reads = ["usable_for_audit"]
+grain = "one rater"
+n_min = 30
+n_counts = "items of the rater that somebody else rated too"
+value = "mean of (own label - mean of the others' labels on the item), in label units; above 0 is lenient"
+flag = "|value| and its distance from the panel's median value both reach the threshold, and q <= .05"
+caveats = [
+  "Severity is the norm: with enough ratings nearly everybody differs significantly, hence the threshold on the effect.",
+  "It is relative to the others who rated the same items. One very lenient rater makes the others look severe: so the distance from the panel's median must reach the threshold too (ours). With two raters nobody can tell which of them is off.",
+  "A rater who always gives the same answer, or answers at random, is often severe as well; the note names constant_rater where that is the plainer cause.",
+  "Of several ratings of an item by one rater the last counts.",
+]
+references = ["AUDITS.md row 8: leave-one-out residual and its z", "Koo and Li 2016", "Linacre, Winsteps manual (observed - expected average of .5)"]
+
+[params.threshold]
+type = "float"
+default = 0.25
+meaning = "smallest |value| that matters, in label units (ours)"
+
+[test]
+distribution = "normal"
+hypothesis = "the mean residual is 0"
+*/
+WITH ratings AS (
+  SELECT rater_id, item, objective, value
+  FROM usable_for_audit
+  WHERE kind = 'rating' AND value IS NOT NULL
+  QUALIFY row_number() OVER (PARTITION BY rater_id, item, objective ORDER BY session_n DESC, "row" DESC) = 1
+),
+items AS (
+  SELECT item, objective, count(*) AS m, sum(value ORDER BY value) AS total
+  FROM ratings
+  GROUP BY item, objective
+),
+residuals AS (  -- e: own label less the mean of the others'
+  SELECT rater_id, value - (total - value) / (m - 1) AS e
+  FROM ratings JOIN items USING (item, objective)
+  WHERE m >= 2
+),
+means AS (
+  SELECT rater_id, count(*) AS n, sum(e ORDER BY e) / count(*) AS bias
+  FROM residuals
+  GROUP BY rater_id
+),
+errors AS (
+  SELECT rater_id, sqrt(sum(pow(e - bias, 2) ORDER BY pow(e - bias, 2)) / nullif(any_value(n) - 1, 0) / any_value(n)) AS se
+  FROM residuals JOIN means USING (rater_id)
+  GROUP BY rater_id
+),
+raters AS (
+  SELECT rater_id, min(value) = max(value) AS constant
+  FROM ratings
+  GROUP BY rater_id
+),
+panel AS (
+  SELECT median(bias) AS middle
+  FROM means
+  WHERE n >= $n_min
+),
+report AS (
+  SELECT
+    rater_id, coalesce(n, 0) AS n, bias, se, constant,
+    abs(bias) >= $threshold AND abs(bias - middle) >= $threshold AND sign(bias) = sign(bias - middle) AS large
+  FROM raters LEFT JOIN means USING (rater_id) LEFT JOIN errors USING (rater_id) CROSS JOIN panel
+)
+SELECT
+  rater_id AS subject,
+  n,
+  bias AS value,
+  bias - 1.959963984540054 * se AS lower,
+  bias + 1.959963984540054 * se AS upper,
+  CASE WHEN se > 0 THEN bias / se WHEN bias <> 0 THEN sign(bias) * CAST('Infinity' AS DOUBLE) ELSE 0 END AS statistic,
+  coalesce(large AND n >= $n_min, FALSE) AS flagged,
+  CASE
+    WHEN n < $n_min THEN 'insufficient'
+    WHEN large THEN
+      concat_ws('; ', CASE WHEN bias > 0 THEN 'lenient' ELSE 'severe' END,
+        CASE WHEN constant THEN 'always the same answer: see constant_rater' END)
+    ELSE 'ok'
+  END AS note
+FROM report
+ORDER BY subject

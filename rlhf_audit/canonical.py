@@ -1,0 +1,92 @@
+"""One way to turn values into bytes, so that a digest means the same everywhere.
+
+JSON is written with sorted keys, no spaces, UTF-8, and without NaN or infinity; a table is written column by
+column, so that the digest of rows does not depend on how Parquet lays them out.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_CHUNK = 1 << 20
+
+
+def json_bytes(value: Any) -> bytes:
+    r"""Return canonical JSON.
+
+    Raises:
+        ValueError: ``value`` holds NaN or an infinity.
+
+    >>> json_bytes({"b": [1, 2.5], "a": "é"})
+    b'{"a":"\xc3\xa9","b":[1,2.5]}'
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def sha256_hex(data: bytes) -> str:
+    """Return the SHA-256 of ``data``, 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def hmac_hex(key: bytes, purpose: str, data: Iterable[bytes]) -> str:
+    """Return HMAC-SHA256 over ``data``, separated from other uses of ``key`` by ``purpose``."""
+    mac = hmac.new(key, purpose.encode() + b"\0", hashlib.sha256)
+    for part in data:
+        mac.update(part)
+    return mac.hexdigest()
+
+
+def file_chunks(path: Path) -> Iterable[bytes]:
+    """Yield a file's bytes, a mebibyte at a time."""
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, 64 hex digits."""
+    digest = hashlib.sha256()
+    for chunk in file_chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def table_bytes(table: pa.Table) -> Iterable[bytes]:
+    """Yield a table's canonical bytes: per column its name and type, then its values.
+
+    Fixed-width columns are their little-endian values with nulls as zero, after a validity byte per row;
+    strings are their int64 lengths and then their UTF-8. Lists are their lengths and their flat child.
+    """
+    yield json_bytes({"rows": table.num_rows, "columns": table.column_names})
+    for name in table.column_names:
+        column = table.column(name)
+        array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+        yield name.encode() + b"\0" + str(array.type).encode() + b"\0"
+        yield from _array_bytes(array)
+
+
+def _array_bytes(array: pa.Array) -> Iterable[bytes]:
+    yield array.is_valid().cast(pa.uint8()).to_numpy(zero_copy_only=False).tobytes()
+    kind = array.type
+    if pa.types.is_string(kind):
+        yield _lengths(array, pc.binary_length)
+        yield "".join(value for value in array.to_pylist() if value is not None).encode()
+    elif pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield _lengths(array, pc.list_value_length)
+        yield from _array_bytes(array.flatten())
+    else:
+        filled = array.fill_null(False if pa.types.is_boolean(kind) else pa.scalar(0, pa.int64()).cast(kind))
+        values = filled.to_numpy(zero_copy_only=False)
+        yield values.astype(values.dtype.newbyteorder("<")).tobytes()
+
+
+def _lengths(array: pa.Array, measure: Callable[[pa.Array], pa.Array]) -> bytes:
+    lengths: bytes = measure(array).fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes()
+    return lengths

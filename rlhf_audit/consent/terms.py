@@ -1,0 +1,56 @@
+"""The consent texts, kept exactly as shown and named by their digest."""
+
+from rlhf_audit.canonical import sha256_hex
+from rlhf_audit.errors import LogError, UsageError
+from rlhf_audit.log import durable
+from rlhf_audit.log.store import Log
+
+DEFAULT_TERMS = """\
+# What you agree to
+
+You are asked to watch a computer program act, step by step, and to say whether each action was right.
+
+- **What is kept**: your answers, when you gave them and how long you took, under a random name such as
+  `r-1a2b3c4d`. Only one file, which stays on this computer, links that name to you.
+- **Training**: your answers teach the program.
+- **Audit**: your answers are compared with those of others, to find mistakes and bias.
+- **Publication**: your answers, under the random name, may be given to others. A copy once handed out
+  can't be called back; we will ask its holder to delete it.
+- You may agree to each purpose on its own. Saying no has no disadvantage for you.
+- **You may stop at any moment**, without a reason, for one purpose or for all. From then on
+  nothing of yours is used. Within one month everything that you gave is deleted, and what learnt from it is
+  trained again without it. You get a receipt.
+- Your consent ends by itself on the day shown below.
+"""
+
+
+def add(log: Log, text: str = DEFAULT_TERMS) -> str:
+    """Store a version of the terms and return its digest; the same text twice is one version.
+
+    Raises:
+        UsageError: The text is empty.
+    """
+    if not text.strip():
+        raise UsageError("the terms are empty", needed="the text that raters are to read")
+    raw = text.encode()
+    digest = sha256_hex(raw)
+    known = [entry.body["terms_sha256"] for entry in log.ledger.of("terms")]
+    if digest not in known:
+        durable.write(log.layout.terms_file(digest), raw)
+        log.append("terms", {"terms_sha256": digest, "version": len(known) + 1})
+    return digest
+
+
+def current(log: Log) -> tuple[str, int, str]:
+    """Return digest, version and text of the newest terms.
+
+    Raises:
+        LogError: The file is missing or altered: nobody may be asked to agree to it.
+    """
+    newest = list(log.ledger.of("terms"))[-1]
+    digest = newest.body["terms_sha256"]
+    path = log.layout.terms_file(digest)
+    raw = path.read_bytes() if path.exists() else b""
+    if sha256_hex(raw) != digest:
+        raise LogError(f"{log.layout.relative(path)} is not the text that the ledger names")
+    return digest, newest.body["version"], raw.decode()

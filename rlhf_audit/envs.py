@@ -1,0 +1,348 @@
+"""Gymnasium environments: open one, say exactly which one it was, and check that it is the same one again."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import DependencyNotInstalled
+from gymnasium.spaces import Box, Discrete
+
+from rlhf_audit import canonical
+from rlhf_audit.errors import ReplayError, UsageError, near
+
+_DRAWS_WITH_PYGAME = ("gymnasium.envs.classic_control", "gymnasium.envs.box2d", "gymnasium.envs.toy_text")
+_QUIET_PYGAME = {
+    # It greets on stdout, where --json promises one document, and looks for a screen and a sound card.
+    "PYGAME_HIDE_SUPPORT_PROMPT": "1",
+    "SDL_VIDEODRIVER": "dummy",
+    "SDL_AUDIODRIVER": "dummy",
+}
+_MEANINGS: dict[str, tuple[str, ...]] = {
+    "CartPole": ("push left", "push right"),
+    "MountainCar": ("push left", "do not push", "push right"),
+    "Acrobot": ("turn the lower arm clockwise", "do nothing", "turn the lower arm anticlockwise"),
+    "LunarLander": ("do nothing", "fire the left engine", "fire the main engine", "fire the right engine"),
+}
+_MEASURES: dict[str, tuple[str, ...]] = {
+    "CartPole": ("cart position", "cart speed", "pole angle", "pole turning"),
+    "MountainCar": ("position", "speed"),
+    "Acrobot": (
+        "cos upper angle",
+        "sin upper angle",
+        "cos lower angle",
+        "sin lower angle",
+        "upper arm turning",
+        "lower arm turning",
+    ),
+    "LunarLander": (
+        "x",
+        "height",
+        "speed x",
+        "speed up",
+        "angle",
+        "turning",
+        "left leg down",
+        "right leg down",
+    ),
+}
+
+
+class EnvMismatchError(ReplayError):
+    """The environment is not the build that was recorded.
+
+    Args:
+        field: Where the two first differ, such as ``spec.max_episode_steps``.
+        recorded: Its value in the record.
+        found: Its value here.
+    """
+
+    def __init__(self, env_id: str, field: str, recorded: object, found: object, fix: str = "") -> None:
+        super().__init__(
+            f"{env_id} is not the environment that was recorded: its {field} differs",
+            seen=f"{field} = {found}",
+            needed=f"{field} = {recorded}",
+            fix=fix or "open the environment as it was when it was recorded",
+        )
+        self.field = field
+
+
+class NoPictureError(UsageError):
+    """The environment cannot be drawn here; whoever can do without pictures may open it again without."""
+
+
+@dataclass(frozen=True)
+class EnvRecord:
+    """Which environment was played, as it is written into ``episodes/``.
+
+    Attributes:
+        env_id: What ``open_env`` takes to open it again.
+        spec: What of gymnasium's EnvSpec changes behaviour; ``render_mode`` is left out.
+        observation_space: ``type, dtype, shape, low, high``; an infinity is the text ``inf`` or ``-inf``.
+        action_space: ``type, dtype, shape, n, start``.
+        versions: Of gymnasium, numpy and the distribution that holds the environment.
+    """
+
+    env_id: str
+    spec: Mapping[str, Any]
+    observation_space: Mapping[str, Any]
+    action_space: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @property
+    def observation_dim(self) -> int:
+        return int(self.observation_space["shape"][0])
+
+    @property
+    def observation_dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = np.dtype(self.observation_space["dtype"])
+        return dtype
+
+    @property
+    def n_actions(self) -> int:
+        return int(self.action_space["n"])
+
+    def to_json(self) -> str:
+        """Return canonical JSON."""
+        return canonical.json_bytes(asdict(self)).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> "EnvRecord":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ReplayError: ``text`` is not an environment's record.
+        """
+        try:
+            record = cls(**json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise _unreadable(text) from error
+        if not isinstance(record.env_id, str) or not all(
+            isinstance(part, dict)
+            for part in (record.spec, record.observation_space, record.action_space, record.versions)
+        ):
+            raise _unreadable(text)
+        return record
+
+
+def open_env(env_id: str, frames: bool = False) -> gym.Env[Any, Any]:
+    """Open an environment, checked to be one that can be recorded.
+
+    Args:
+        env_id: A registered id, or gymnasium's ``module:Id-v0``, which imports ``module`` first.
+        frames: Make it able to ``render()`` pictures, ``(h, w, 3)`` uint8.
+
+    Raises:
+        UsageError: The id is unknown, a package is missing, or the spaces are not supported.
+        NoPictureError: ``frames`` was asked for, and this environment cannot be drawn here.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_PYGAME.items()})
+    arguments: dict[str, Any] = {"render_mode": "rgb_array"} if frames else {}
+    try:
+        env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **arguments)
+    except DependencyNotInstalled as error:
+        raise _missing(env_id, str(error)) from error
+    except ImportError as error:
+        raise _missing(env_id, f"{type(error).__name__}: {error}") from error
+    except gym.error.Error as error:
+        raise UsageError(
+            f"no environment {env_id!r}",
+            seen=env_id,
+            needed="an id that gymnasium knows, such as CartPole-v1",
+            fix=near(env_id, gym.registry) or "python -c 'import gymnasium; gymnasium.pprint_registry()'",
+        ) from error
+    module, colon, _ = env_id.rpartition(":")
+    if colon and env.unwrapped.spec is not None:
+        # Without its module the id would open nothing in another process.
+        env.unwrapped.spec.id = f"{module}:{env.unwrapped.spec.id}"
+    try:
+        _check_spaces(env_id, env)
+        if frames:
+            _check_pictures(env_id, env)
+    except UsageError:
+        env.close()
+        raise
+    return env
+
+
+def describe(env: gym.Env[Any, Any]) -> EnvRecord:
+    """Return what to write down about an environment, so that the same one can be opened again.
+
+    Raises:
+        UsageError: Its spec cannot be written as JSON, or its spaces are not supported.
+    """
+    spec = env.spec
+    if spec is None:
+        raise UsageError("an environment without a spec cannot be recorded", needed="one made by open_env")
+    _check_spaces(spec.id, env)
+    entry_point = spec.entry_point
+    name = entry_point if isinstance(entry_point, str) else _name(entry_point)
+    behaviour = {
+        "id": spec.id,
+        "entry_point": name,
+        "kwargs": {key: value for key, value in spec.kwargs.items() if key != "render_mode"},
+        "max_episode_steps": spec.max_episode_steps,
+        "nondeterministic": spec.nondeterministic,
+        "additional_wrappers": [asdict(wrapper) for wrapper in spec.additional_wrappers],
+    }
+    try:
+        behaviour = json.loads(canonical.json_bytes(behaviour))
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"the arguments of {spec.id} cannot be written down",
+            seen=str(error),
+            needed="numbers, text, lists and mappings only",
+        ) from error
+    box, discrete = env.observation_space, env.action_space
+    assert isinstance(box, Box) and isinstance(discrete, Discrete)
+    return EnvRecord(
+        env_id=spec.id,
+        spec=behaviour,
+        observation_space={
+            "type": "Box",
+            "dtype": str(box.dtype),
+            "shape": list(box.shape),
+            "low": _bounds(box.low),
+            "high": _bounds(box.high),
+        },
+        action_space={
+            "type": "Discrete",
+            "dtype": str(discrete.dtype),
+            "shape": [],
+            "n": int(discrete.n),
+            "start": int(discrete.start),
+        },
+        versions=_versions(name),
+    )
+
+
+def check_same(record: EnvRecord, env: gym.Env[Any, Any], *, versions: bool = True) -> None:
+    """Refuse an environment that is not the one in the record.
+
+    Args:
+        record: What was written when it was recorded.
+        env: What ``open_env`` gives here.
+        versions: Also refuse other versions of gymnasium, numpy and the environment's own distribution.
+
+    Raises:
+        EnvMismatchError: Names the first difference.
+    """
+    here = describe(env)
+    parts = ["env_id", "spec", "observation_space", "action_space"] + ["versions"] * versions
+    for part in parts:
+        difference = _first_difference(part, getattr(record, part), getattr(here, part))
+        if difference is not None:
+            raise EnvMismatchError(record.env_id, *difference, fix=_install(record.versions, here.versions))
+
+
+def action_meanings(env_id: str, n_actions: int) -> tuple[str, ...]:
+    """Return each action in a rater's words; ``action 0`` and so on where nothing better is known.
+
+    >>> action_meanings("CartPole-v1", 2)
+    ('push left', 'push right')
+    >>> action_meanings("Other-v0", 2)
+    ('action 0', 'action 1')
+    """
+    return _words(_MEANINGS, env_id, "action", n_actions)
+
+
+def observation_meanings(env_id: str, observation_dim: int) -> tuple[str, ...]:
+    """Return each number of an observation in a rater's words; ``number 0`` and so on where unknown.
+
+    >>> observation_meanings("MountainCar-v0", 2)
+    ('position', 'speed')
+    """
+    return _words(_MEASURES, env_id, "number", observation_dim)
+
+
+def _words(known: Mapping[str, tuple[str, ...]], env_id: str, noun: str, n: int) -> tuple[str, ...]:
+    words = known.get(env_id.rpartition(":")[2].rpartition("-v")[0], ())
+    return words if len(words) == n else tuple(f"{noun} {index}" for index in range(n))
+
+
+def _first_difference(field: str, recorded: object, found: object) -> tuple[str, object, object] | None:
+    if isinstance(recorded, Mapping) and isinstance(found, Mapping):
+        for key in sorted({*recorded, *found}):
+            inner = _first_difference(f"{field}.{key}", recorded.get(key), found.get(key))
+            if inner is not None:
+                return inner
+        return None
+    return None if recorded == found else (field, recorded, found)
+
+
+def _install(recorded: Mapping[str, str], found: Mapping[str, str]) -> str:
+    wanted = [f"{name}=={recorded[name]}" for name in sorted(recorded) if recorded[name] != found.get(name)]
+    # The record may be somebody else's log: what is pasted into a shell is quoted.
+    return f"pip install {shlex.join(wanted)}" if wanted else ""
+
+
+def _check_spaces(env_id: str, env: gym.Env[Any, Any]) -> None:
+    box, discrete = env.observation_space, env.action_space
+    if not isinstance(box, Box) or len(box.shape) != 1 or np.dtype(box.dtype).kind not in "fiu":
+        raise _unsupported(env_id, "observation space", box, "a Box of shape (n,), numbers in one row")
+    if not isinstance(discrete, Discrete) or discrete.start != 0:
+        raise _unsupported(env_id, "action space", discrete, "Discrete(n), actions numbered from 0")
+
+
+def _unsupported(env_id: str, which: str, space: object, needed: str) -> UsageError:
+    return UsageError(
+        f"{env_id} cannot be recorded: its {which} is not supported",
+        seen=f"{which} {str(space)[:120]}",
+        needed=needed,
+        fix="choose another environment, or wrap it in one that has such a space",
+    )
+
+
+def _check_pictures(env_id: str, env: gym.Env[Any, Any]) -> None:
+    if "rgb_array" not in env.metadata.get("render_modes", []):
+        raise NoPictureError(
+            f"{env_id} has no pictures", seen=str(env.metadata.get("render_modes")), needed="rgb_array"
+        )
+    drawn = type(env.unwrapped).__module__.startswith(_DRAWS_WITH_PYGAME)
+    if drawn and importlib.util.find_spec("pygame") is None:
+        raise NoPictureError(
+            f"{env_id} cannot be drawn: pygame is not installed",
+            needed="pygame",
+            fix="pip install 'rlhf-audit[render]'",
+        )
+
+
+def _unreadable(text: str) -> ReplayError:
+    return ReplayError(
+        "the record of an environment cannot be read",
+        seen=repr(text[:60]),
+        needed="the JSON of an EnvRecord",
+        fix="rlhf-audit verify LOG",
+    )
+
+
+def _missing(env_id: str, reason: str) -> UsageError:
+    box2d = "box2d" in reason.lower()
+    return UsageError(
+        f"{env_id} needs a package that is not installed",
+        seen=reason.splitlines()[0],
+        fix="pip install 'rlhf-audit[box2d]'" if box2d else "install what the line above names",
+    )
+
+
+def _bounds(values: np.ndarray[Any, Any]) -> list[float | str]:
+    return [value if np.isfinite(value) else str(value) for value in values.tolist()]
+
+
+def _name(creator: object) -> str:
+    return f"{getattr(creator, '__module__', '')}:{getattr(creator, '__qualname__', type(creator).__name__)}"
+
+
+def _versions(entry_point: str) -> dict[str, str]:
+    names = ["gymnasium", "numpy"]
+    module = entry_point.partition(":")[0]
+    package = "Box2D" if module.startswith("gymnasium.envs.box2d") else module.partition(".")[0]
+    if package != "gymnasium":
+        names += importlib.metadata.packages_distributions().get(package, [])[:1]
+    return {name.lower(): importlib.metadata.version(name) for name in names}

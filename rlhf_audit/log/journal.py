@@ -1,0 +1,152 @@
+"""An open session: an append-only file of checksummed lines that survives a kill at any byte.
+
+Rater events are synced before they are acknowledged. A torn last line was never acknowledged and is dropped.
+"""
+
+import base64
+import errno
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlhf_audit import canonical
+from rlhf_audit.clock import from_text, to_text
+from rlhf_audit.log import durable
+from rlhf_audit.log.layout import Layout
+from rlhf_audit.types import Feedback, Kind, Observation, Transition
+
+_EVENTS = "events.jsonl"
+
+
+class Journal:
+    """Appends the events of one session."""
+
+    def __init__(self, layout: Layout, session_id: str, meta: Mapping[str, Any]) -> None:
+        self._folder = layout.journal_folder(session_id)
+        # The folder appears with its first line whole: a kill in between leaves a temporary name only.
+        making = self._folder.with_name(self._folder.name + durable.TEMPORARY_SUFFIX)
+        durable.destroy_tree(making)
+        making.mkdir(mode=0o700)
+        durable.write(making / _EVENTS, _line({"event": "session", **meta}), mode=0o600)
+        making.rename(self._folder)
+        durable.sync_folder(layout.journal)
+        self._stream = (self._folder / _EVENTS).open("ab", buffering=0)
+
+    def episode(self, **facts: Any) -> None:
+        """Note that an episode begins."""
+        self._put(_line({"event": "episode", **facts}))
+
+    def step(self, step: Transition, next_observation: Observation) -> None:
+        """Note a step and the observation after it."""
+        body = asdict(step) | {
+            "event": "step",
+            "observation": _pack(step.observation),
+            "next_observation": _pack(next_observation),
+        }
+        self._put(_line(body))
+
+    def feedback(self, row: Feedback) -> None:
+        """Note a rater's event; when this returns it is on the disk."""
+        body = {
+            name: to_text(value) if isinstance(value, datetime) else value
+            for name, value in asdict(row).items()
+        }
+        self._put(_line({"event": "feedback", **body}))
+        os.fsync(self._stream.fileno())
+
+    def weights(self, sha256: str) -> None:
+        """Note the digest of what a learning session has taught so far."""
+        self._put(_line({"event": "weights", "sha256": sha256}))
+
+    def _put(self, line: bytes) -> None:
+        written = self._stream.write(line)
+        if written != len(line):
+            # A full disk may take half a line; what follows a torn line would be lost, so it goes.
+            os.ftruncate(self._stream.fileno(), os.fstat(self._stream.fileno()).st_size - (written or 0))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """Sync and close; the session stays open on disk until it is sealed."""
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+
+
+def open_sessions(layout: Layout) -> list[str]:
+    """Return the ids of sessions whose journal is there, oldest first; drop half-made ones."""
+    for path in layout.journal.glob(f"*{durable.TEMPORARY_SUFFIX}"):
+        durable.destroy_tree(path)
+    return sorted(path.name for path in layout.journal.iterdir() if path.is_dir())
+
+
+def read(layout: Layout, session_id: str) -> Iterator[dict[str, Any]]:
+    """Yield a journal's whole events, in order, up to a torn line."""
+    path = layout.journal_folder(session_id) / _EVENTS
+    if not path.exists():
+        return
+    for line in path.read_bytes().split(b"\n"):
+        body = _whole(line)
+        if body is None:
+            return
+        yield body
+
+
+def transition(body: Mapping[str, Any]) -> tuple[Transition, Observation]:
+    """Return a step event's step, and the observation after it."""
+    step = Transition(
+        body["episode_id"],
+        body["step"],
+        _unpack(body["observation"]),
+        body["action"],
+        body["action_probability"],
+        body["env_reward"],
+        body["terminated"],
+        body["truncated"],
+    )
+    return step, _unpack(body["next_observation"])
+
+
+def feedback_row(body: Mapping[str, Any]) -> Feedback:
+    """Return a feedback event's row."""
+    known = {name: body[name] for name in Feedback.__dataclass_fields__}
+    known |= {"kind": Kind(body["kind"])}
+    known |= {name: from_text(body[name]) for name in ("shown_at", "answered_at")}
+    return Feedback(**known)
+
+
+def discard(layout: Layout, session_id: str) -> None:
+    """Overwrite and remove a journal: it holds what a rater gave."""
+    durable.destroy_tree(layout.journal_folder(session_id))
+
+
+def journal_files(layout: Layout) -> set[Path]:
+    """Return every file that belongs to an open session."""
+    return {path for path in layout.journal.rglob("*") if path.is_file()}
+
+
+def _line(body: Mapping[str, Any]) -> bytes:
+    data = canonical.json_bytes(body)
+    return b"%08x %s\n" % (zlib.crc32(data), data)
+
+
+def _whole(line: bytes) -> dict[str, Any] | None:
+    checksum, _, data = line.partition(b" ")
+    if not data or checksum != b"%08x" % zlib.crc32(data):
+        return None
+    body: dict[str, Any] = json.loads(data)
+    return body
+
+
+def _pack(observation: Observation) -> dict[str, Any]:
+    array = np.ascontiguousarray(observation)
+    return {"dtype": array.dtype.str, "data": base64.b64encode(array.tobytes()).decode()}
+
+
+def _unpack(packed: Mapping[str, Any]) -> Observation:
+    return np.frombuffer(base64.b64decode(packed["data"]), np.dtype(packed["dtype"])).copy()

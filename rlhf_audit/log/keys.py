@@ -1,0 +1,104 @@
+"""The one file that links a pseudonym to a person: destroy it and every commitment to them says nothing.
+
+Personal data: alias and groups. The file is 0600 and belongs in no backup.
+"""
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlhf_audit import canonical
+from rlhf_audit.errors import LogError
+from rlhf_audit.log import durable
+from rlhf_audit.log.layout import Layout
+
+_SCRYPT = {"n": 2**14, "r": 8, "p": 1}
+
+
+@dataclass(frozen=True)
+class RaterKey:
+    """A rater's key file.
+
+    Attributes:
+        mac_key: 32 bytes.
+        alias: What the operator calls them; may be empty.
+        groups: Group names and values that they told us.
+        code_salt: 16 bytes.
+        code_hash: scrypt of the withdrawal code.
+    """
+
+    rater_id: str
+    mac_key: bytes = field(repr=False)
+    alias: str = field(repr=False)
+    groups: dict[str, str] = field(repr=False)
+    code_salt: bytes = field(repr=False)
+    code_hash: bytes = field(repr=False)
+
+    def to_bytes(self) -> bytes:
+        """Return the file's bytes: canonical JSON and a newline."""
+        body: dict[str, Any] = {
+            "rater_id": self.rater_id,
+            "mac_key": self.mac_key.hex(),
+            "alias": self.alias,
+            "groups": self.groups,
+            "code_salt": self.code_salt.hex(),
+            "code_hash": self.code_hash.hex(),
+        }
+        return canonical.json_bytes(body) + b"\n"
+
+    @property
+    def commitment(self) -> str:
+        """What the ledger holds of this file: a MAC under the key inside it."""
+        return self.mac("key-file", self.to_bytes())
+
+    def mac(self, purpose: str, data: bytes) -> str:
+        """Return the keyed commitment to ``data``, 64 hex digits."""
+        return canonical.hmac_hex(self.mac_key, purpose, [data])
+
+    def file_mac(self, path: Path) -> str:
+        """Return the keyed commitment to a file's bytes."""
+        return canonical.hmac_hex(self.mac_key, "file", canonical.file_chunks(path))
+
+    def opens_with(self, code: str) -> bool:
+        """Say whether ``code`` is this rater's withdrawal code, in constant time."""
+        return hmac.compare_digest(hash_code(code, self.code_salt), self.code_hash)
+
+
+def hash_code(code: str, salt: bytes) -> bytes:
+    """Return scrypt of a withdrawal code (case and dashes do not matter), 32 bytes."""
+    return hashlib.scrypt(code.replace("-", "").upper().encode(), salt=salt, dklen=32, **_SCRYPT)
+
+
+def write(layout: Layout, key: RaterKey) -> None:
+    """Write a rater's key file, 0600."""
+    durable.write(layout.key_file(key.rater_id), key.to_bytes(), mode=0o600)
+
+
+def read(layout: Layout, rater_id: str) -> RaterKey:
+    """Read a rater's key file.
+
+    Raises:
+        LogError: It is missing or is not one.
+    """
+    path = layout.key_file(rater_id)
+    try:
+        raw = path.read_bytes()
+        body = json.loads(raw)
+        key = RaterKey(
+            body["rater_id"],
+            bytes.fromhex(body["mac_key"]),
+            body["alias"],
+            dict(body["groups"]),
+            bytes.fromhex(body["code_salt"]),
+            bytes.fromhex(body["code_hash"]),
+        )
+    except FileNotFoundError as error:
+        raise LogError(f"{layout.relative(path)} is missing") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise LogError(f"{layout.relative(path)} is not a rater's key") from error
+    if key.to_bytes() != raw or key.rater_id != rater_id:
+        raise LogError(f"{layout.relative(path)} is not as it was written")
+    return key

@@ -1,0 +1,111 @@
+"""Every path of a log, and the shape of every name in it: nowhere else."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlhf_audit.errors import UsageError
+
+_RATER = re.compile(r"r-[0-9a-f]{8}")
+_SESSION = re.compile(r"s-[0-9]{4,}")
+_ENV = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*(?:/[A-Za-z0-9][A-Za-z0-9_.:-]*)?")
+
+
+def checked_rater_id(text: str) -> str:
+    """Return ``text`` if it has the form of a pseudonym.
+
+    Raises:
+        UsageError: It has not; nothing with such a name is ever looked up on disk.
+    """
+    if not _RATER.fullmatch(text):
+        raise UsageError(
+            "that is not a rater id",
+            seen=ascii(text[:40]),
+            needed="r- and eight hex digits, as `enroll` printed it",
+            fix="rlhf-audit show LOG raters",
+        )
+    return text
+
+
+def checked_session_id(text: str) -> str:
+    """Return ``text`` if it has the form of a session id.
+
+    Raises:
+        UsageError: It has not.
+    """
+    if not _SESSION.fullmatch(text):
+        raise UsageError(
+            "that is not a session id",
+            seen=ascii(text[:40]),
+            needed="s- and four digits, as `record` printed it",
+            fix="rlhf-audit show LOG sessions",
+        )
+    return text
+
+
+class Layout:
+    """The paths of one log."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.header = root / "log.json"
+        self.lock = root / ".lock"
+        self.ledger = root / "ledger"
+        self.entries = self.ledger / "entries.jsonl"
+        self.checkpoint = self.ledger / "checkpoint"
+        self.pending = self.ledger / "pending.json"
+        self.ledger_lock = self.ledger / ".lock"
+        self.terms = root / "terms"
+        self.episodes = root / "episodes"
+        self.steps = root / "steps"
+        self.feedback = root / "feedback"
+        self.keys = root / "keys"
+        self.journal = root / "journal"
+        self.reports = root / "reports"
+        self.receipts = root / "receipts"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that a new log has."""
+        return (
+            self.ledger,
+            self.terms,
+            self.episodes,
+            self.steps,
+            self.feedback,
+            self.keys,
+            self.journal,
+            self.reports,
+            self.receipts,
+        )
+
+    def terms_file(self, sha256: str) -> Path:
+        return self.terms / f"{sha256}.md"
+
+    def episodes_file(self, session_id: str) -> Path:
+        return self.episodes / f"{session_id}.parquet"
+
+    def steps_file(self, env_id: str, session_id: str) -> Path:
+        if not _ENV.fullmatch(env_id):
+            raise UsageError("that environment id can't name a folder", seen=ascii(env_id[:60]))
+        return self.steps / f"env={env_id.replace('/', '%2F')}" / f"{session_id}.parquet"
+
+    def rater_folder(self, rater_id: str) -> Path:
+        return self.feedback / f"rater_id={rater_id}"
+
+    def feedback_file(self, rater_id: str, session_id: str) -> Path:
+        return self.rater_folder(rater_id) / f"{session_id}.parquet"
+
+    def key_file(self, rater_id: str) -> Path:
+        return self.keys / f"{rater_id}.key"
+
+    def journal_folder(self, session_id: str) -> Path:
+        return self.journal / session_id
+
+    def relative(self, path: Path) -> str:
+        """Return ``path`` as the ledger names it: relative to the log, with forward slashes."""
+        return path.relative_to(self.root).as_posix()
+
+    def files(self) -> Iterator[Path]:
+        """Yield every file and link below the log, sorted by name."""
+        yield from sorted(path for path in self.root.rglob("*") if path.is_symlink() or not path.is_dir())

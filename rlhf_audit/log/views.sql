@@ -1,0 +1,143 @@
+-- The views of a log. $entries and the lists of files are put in by views.py; $as_of is the time at which
+-- consent is judged. Nothing here reads the keys: groups come in as the table `consented_groups`.
+
+CREATE VIEW ledger AS
+SELECT (json->>'seq')::BIGINT AS seq, (json->>'at')::TIMESTAMPTZ AS noted_at, json->>'event' AS event,
+       json AS body
+FROM read_ndjson_objects($entries);
+
+CREATE VIEW sessions AS
+SELECT body->>'session_id' AS session_id,
+       row_number() OVER (ORDER BY seq) AS session_n,
+       body->>'rater_id' AS rater_id,
+       body->>'grant_id' AS grant_id,
+       body->>'kind' AS kind,
+       body->>'source' AS source,
+       body->>'rates' AS rates,
+       body->'env'->>'env_id' AS env_id,
+       (body->>'seed')::BIGINT AS seed,
+       body->'learn'->>'algorithm' AS learn,
+       (body->>'n_episodes')::BIGINT AS n_episodes,
+       (body->>'n_steps')::BIGINT AS n_steps,
+       (body->>'n_feedback')::BIGINT AS n_feedback,
+       noted_at AS sealed_at
+FROM ledger WHERE event = 'session';
+
+CREATE VIEW erasures AS
+SELECT body->>'rater_id' AS rater_id,
+       min(noted_at) AS begun_at,
+       min(noted_at) FILTER (event = 'erasure-done') AS erased_at
+FROM ledger WHERE event IN ('erasure-intent', 'erasure-done')
+GROUP BY ALL;
+
+CREATE VIEW files AS
+SELECT file->>'path' AS path, session_id,
+       CASE WHEN file->>'rows_mac' IS NOT NULL THEN rater_id END AS rater_id,
+       (file->>'rows')::BIGINT AS rows
+FROM (
+    SELECT unnest((body->'files')::JSON[]) AS file, body->>'session_id' AS session_id,
+           body->>'rater_id' AS rater_id
+    FROM ledger WHERE event = 'session'
+)
+WHERE file->>'rows_mac' IS NULL OR rater_id NOT IN (SELECT rater_id FROM erasures);
+
+CREATE VIEW withdrawals AS
+SELECT w.body->>'rater_id' AS rater_id,
+       (w.body->'purposes')::VARCHAR[] AS purposes,
+       w.noted_at AS withdrawn_at,
+       (w.body->>'erase_by')::TIMESTAMPTZ AS erase_by,
+       e.erased_at,
+       e.erased_at IS NULL AND (w.body->>'erase_by')::TIMESTAMPTZ < $as_of AS overdue
+FROM ledger w LEFT JOIN erasures e ON e.rater_id = w.body->>'rater_id'
+WHERE w.event = 'withdrawal';
+
+CREATE VIEW grants AS
+WITH given AS (
+    SELECT body->>'grant_id' AS grant_id, body->>'rater_id' AS rater_id, body->>'state' AS first_state,
+           body->>'terms_sha256' AS terms_sha256, body->>'method' AS method,
+           (body->'purposes')::VARCHAR[] AS given_purposes,
+           (body->>'given_at')::TIMESTAMPTZ AS given_at, (body->>'expires_at')::TIMESTAMPTZ AS expires_at, seq
+    FROM ledger WHERE event = 'consent'
+), taken_back AS (
+    SELECT g.grant_id, list(DISTINCT purpose) AS purposes
+    FROM given g
+    JOIN (SELECT body->>'rater_id' AS rater_id, seq, unnest((body->'purposes')::VARCHAR[]) AS purpose
+          FROM ledger WHERE event = 'withdrawal') w
+      ON w.rater_id = g.rater_id AND w.seq > g.seq
+    GROUP BY ALL
+)
+SELECT grant_id, rater_id,
+       CASE WHEN first_state <> 'given' THEN first_state
+            WHEN len(left_purposes) = 0 THEN 'withdrawn'
+            WHEN expires_at <= $as_of THEN 'expired'
+            ELSE 'given' END AS state,
+       terms_sha256,
+       left_purposes AS purposes,
+       method, given_at, expires_at
+FROM (
+    SELECT g.*, list_sort(list_filter(g.given_purposes,
+                                      lambda p: NOT list_contains(coalesce(t.purposes, []), p))) AS left_purposes
+    FROM given g LEFT JOIN taken_back t USING (grant_id)
+);
+
+CREATE VIEW raters AS
+SELECT l.body->>'rater_id' AS rater_id,
+       l.body->>'scripted' AS scripted,
+       l.noted_at AS enrolled_at,
+       coalesce(g.groups, MAP {}) AS groups
+FROM ledger l LEFT JOIN consented_groups g ON g.rater_id = l.body->>'rater_id'
+WHERE l.event = 'enrolled'
+  AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.rater_id = l.body->>'rater_id');
+
+CREATE VIEW policies AS
+WITH listed AS (
+    SELECT seq, noted_at, event, body->>'path' AS path, body->>'name' AS name,
+           body->>'weights_sha256' AS weights_sha256, body->>'algorithm' AS algorithm,
+           (body->>'rows')::BIGINT AS rows, (body->'rater_ids')::VARCHAR[] AS rater_ids
+    FROM ledger WHERE event IN ('training', 'policy-removed')
+)
+SELECT name, path, weights_sha256, algorithm, rows, rater_ids, noted_at AS trained_at,
+       CASE WHEN later = 'training' THEN 'replaced' WHEN later = 'policy-removed' THEN 'removed'
+            ELSE 'current' END AS state
+FROM (SELECT *, lead(event) OVER (PARTITION BY path ORDER BY seq) AS later FROM listed)
+WHERE event = 'training'
+ORDER BY seq;
+
+CREATE VIEW reports AS
+SELECT path, rater_ids, made_at, CASE WHEN later THEN 'replaced' ELSE 'current' END AS state
+FROM (
+    SELECT seq, body->>'path' AS path, (body->'rater_ids')::VARCHAR[] AS rater_ids, noted_at AS made_at,
+           lead(seq) OVER (PARTITION BY body->>'path' ORDER BY seq) IS NOT NULL AS later
+    FROM ledger WHERE event = 'report'
+)
+ORDER BY seq;
+
+CREATE VIEW exports AS
+SELECT body->>'path' AS path, (body->'rater_ids')::VARCHAR[] AS rater_ids, noted_at AS made_at, 'current' AS state
+FROM ledger WHERE event = 'export' ORDER BY seq;
+
+CREATE VIEW episodes AS
+SELECT s.session_n, e.* FROM episode_rows e JOIN sessions s USING (session_id);
+
+CREATE VIEW steps AS SELECT * FROM step_rows;
+
+CREATE VIEW feedback AS
+SELECT f.rater_id, s.session_n, f.* EXCLUDE (rater_id), f.episode_id || ':' || f.step AS item
+FROM feedback_rows f JOIN sessions s USING (session_id, rater_id);
+
+CREATE VIEW usable AS
+SELECT f.*, g.purposes
+FROM feedback f JOIN grants g USING (grant_id, rater_id)
+WHERE f.consent
+  AND f.kind <> 'skip'
+  AND g.state = 'given'
+  AND g.given_at <= f.answered_at AND f.answered_at < g.expires_at
+  AND NOT EXISTS (SELECT 1 FROM feedback later
+                  WHERE later.session_id = f.session_id AND later.supersedes = f.row)
+  AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.rater_id = f.rater_id);
+
+CREATE VIEW usable_for_training AS
+SELECT * EXCLUDE (purposes) FROM usable WHERE list_contains(purposes, 'training');
+
+CREATE VIEW usable_for_audit AS
+SELECT * EXCLUDE (purposes) FROM usable WHERE list_contains(purposes, 'audit');

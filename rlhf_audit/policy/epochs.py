@@ -1,0 +1,169 @@
+"""Whole epochs of Adam as one XLA program: what every training here, live and offline, runs on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from rlhf_audit.determinism import tensorflow
+from rlhf_audit.policy.losses import LOSSES
+from rlhf_audit.types import FloatArray, IntArray, Weights
+
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a loss is computed on.
+
+    Attributes:
+        observations: ``(n, observation_dim)`` float32.
+        actions: ``(n,)`` int64.
+        values: ``(n,)`` float32.
+        yes_when_right: ``(n,)`` float32, α of each row's rater.
+        yes_when_wrong: ``(n,)`` float32, β of each row's rater.
+        weights: ``(n,)`` float32; 0 leaves a row out.
+    """
+
+    observations: FloatArray
+    actions: IntArray
+    values: FloatArray
+    yes_when_right: FloatArray
+    yes_when_wrong: FloatArray
+    weights: FloatArray
+
+
+@dataclass(frozen=True)
+class AdamState:
+    """A network in training: its weights and Adam's two moments, in one order, and the steps taken."""
+
+    weights: tuple[FloatArray, ...]
+    first: tuple[FloatArray, ...]
+    second: tuple[FloatArray, ...]
+    steps: int
+
+    @classmethod
+    def fresh(cls, weights: Weights) -> "AdamState":
+        """Return the state before the first step."""
+        arrays = tuple(np.asarray(array, np.float32) for _, array in weights)
+        zeros = tuple(np.zeros_like(array) for array in arrays)
+        return cls(arrays, zeros, zeros, 0)
+
+    def named(self, like: Weights) -> Weights:
+        """Return the weights under the names of ``like``."""
+        return tuple((name, array) for (name, _), array in zip(like, self.weights, strict=True))
+
+
+def run(
+    state: AdamState,
+    rows: Rows,
+    *,
+    loss: str,
+    n_actions: int,
+    batch_size: int,
+    n_steps: int,
+    learning_rate: float,
+    l2: float = 0.0,
+) -> AdamState:
+    """Take ``n_steps`` of Adam over batches of consecutive rows, round and round, and return the new state.
+
+    Minimised is the mean of ``loss`` over the weighted rows, plus ``l2`` / 2 times the squared kernels. Rows are
+    padded with weight 0 to a whole, rounded-up number of batches, so that few shapes are ever compiled.
+
+    Args:
+        state: Where to start.
+        rows: At least one, in the order to train in.
+        loss: Name in ``losses.LOSSES``.
+        n_actions: Size of the action space.
+        batch_size: Rows of one step.
+        n_steps: Steps; batches after the last start again at the first.
+        learning_rate: Adam's.
+        l2: Strength of the penalty on kernels; biases are free.
+
+    References:
+        Kingma & Ba 2015, algorithm 1, with Keras's epsilon.
+    """
+    n_batches = -(-len(rows.actions) // batch_size)
+    tensors = _batches(rows, n_actions, batch_size, n_batches)
+    scale = n_batches / max(float(rows.weights.sum(dtype=np.float64)), 1.0)
+    settings = np.array([learning_rate, l2, scale], np.float32)
+    counts = np.array([n_batches, n_steps, state.steps], np.int32)
+    weights, first, second = _program(loss, len(state.weights))(
+        state.weights, state.first, state.second, tensors, settings, counts
+    )
+    return AdamState(_arrays(weights), _arrays(first), _arrays(second), state.steps + n_steps)
+
+
+def _arrays(tensors: Sequence[Any]) -> tuple[FloatArray, ...]:
+    return tuple(tensor.numpy() for tensor in tensors)
+
+
+def _batches(rows: Rows, n_actions: int, batch_size: int, n_batches: int) -> tuple[FloatArray, ...]:
+    padded = _rounded_up(n_batches) * batch_size
+    one_hot = np.eye(n_actions, dtype=np.float32)[rows.actions]
+    parts = [rows.observations, one_hot, rows.values, rows.yes_when_right, rows.yes_when_wrong, rows.weights]
+    fills = [0.0, 0.0, 0.0, 0.5, 0.5, 0.0]
+    return tuple(
+        _pad(part, padded, fill).reshape(-1, batch_size, *part.shape[1:])
+        for part, fill in zip(parts, fills, strict=True)
+    )
+
+
+def _pad(part: FloatArray, n_rows: int, fill: float) -> FloatArray:
+    padded = np.full((n_rows, *part.shape[1:]), fill, np.float32)
+    padded[: len(part)] = part
+    return padded
+
+
+def _rounded_up(count: int) -> int:
+    """Return the power of two that holds ``count``."""
+    return 1 << (count - 1).bit_length()
+
+
+@lru_cache(maxsize=16)
+def _program(loss: str, n_arrays: int) -> Any:
+    tf = tensorflow()
+    loss_function = LOSSES[loss]
+
+    def logits_of(weights: Sequence[Any], observations: Any) -> Any:
+        hidden = observations
+        for index in range(0, n_arrays - 2, 2):
+            hidden = tf.nn.relu(tf.matmul(hidden, weights[index]) + weights[index + 1])
+        return tf.matmul(hidden, weights[-2]) + weights[-1]
+
+    def gradients(weights: Sequence[Any], batch: Sequence[Any], l2: Any, scale: Any) -> list[Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            total = scale * loss_function(logits_of(weights, batch[0]), *batch[1:])
+            total += l2 / 2 * tf.add_n([tf.reduce_sum(kernel * kernel) for kernel in weights[::2]])
+        found: list[Any] = tape.gradient(total, weights)
+        return found
+
+    def program(
+        weights: Sequence[Any],
+        first: Sequence[Any],
+        second: Sequence[Any],
+        tensors: Sequence[Any],
+        settings: Any,
+        counts: Any,
+    ) -> Any:
+        learning_rate, l2, scale = settings[0], settings[1], settings[2]
+        n_batches, n_steps, done = counts[0], counts[1], counts[2]
+
+        def step(index: Any, weights: list[Any], first: list[Any], second: list[Any]) -> Any:
+            batch = [tf.gather(tensor, index % n_batches) for tensor in tensors]
+            found = gradients(weights, batch, l2, scale)
+            taken = tf.cast(done + index + 1, tf.float32)
+            rate = learning_rate * tf.sqrt(1 - _BETA_2**taken) / (1 - _BETA_1**taken)
+            first = [_BETA_1 * m + (1 - _BETA_1) * g for m, g in zip(first, found, strict=True)]
+            second = [_BETA_2 * v + (1 - _BETA_2) * g * g for v, g in zip(second, found, strict=True)]
+            moves = [rate * m / (tf.sqrt(v) + _EPSILON) for m, v in zip(first, second, strict=True)]
+            return index + 1, [w - move for w, move in zip(weights, moves, strict=True)], first, second
+
+        start = (tf.constant(0), list(weights), list(first), list(second))
+        _, *result = tf.while_loop(lambda index, *_: index < n_steps, step, start)
+        return result
+
+    return tf.function(program, jit_compile=True)

@@ -1,0 +1,140 @@
+"""What a person reads on the terminal: pure functions from a question and a size to lines of text."""
+
+import textwrap
+from collections.abc import Sequence
+
+from rlhf_audit.raters.frames import Colours, Pixels, draw
+from rlhf_audit.raters.screen import cells, clip
+from rlhf_audit.types import Question
+
+HELP = (
+    "What the keys do",
+    "",
+    "1 or y   yes, it is the right move",
+    "0 or n   no, it is not",
+    "s        skip: I cannot tell",
+    "u        undo my last answer",
+    "p        pause; the clock stops",
+    "q        stop; my answers are kept",
+    "w        withdraw my consent",
+    "",
+    "Press any key to go on.",
+)
+PAUSED = ("Paused. The clock has stopped.", "", "Press any key to go on.")
+REALLY = (
+    "Do you want to withdraw your consent?",
+    "",
+    "Nothing you gave will be used any more, and it will be erased. You need give no reason.",
+    "",
+    "Press w once more to withdraw.",
+    "Press any other key to go on rating.",
+)
+_WIDE = 72
+_HIGH = 18
+_MOST_NUMBERS = 24
+
+
+def question_lines(
+    question: Question,
+    frame: Pixels | None,
+    meanings: Sequence[str],
+    note: str,
+    size: tuple[int, int],
+    colours: Colours,
+) -> list[str]:
+    """Return one question as a screen: where we are, the picture, the move, the keys, a remark.
+
+    Args:
+        question: What to show.
+        frame: ``(h, w, 3)``, or None: then the numbers of the observation take its place.
+        meanings: What each of these numbers is.
+        note: The last line.
+        size: Columns and rows; no more than that is used.
+        colours: What the terminal can show.
+    """
+    columns, rows = size
+    where = (
+        f"Question {question.position + 1}",
+        f"step {question.step}",
+        f"return so far {_number(question.return_so_far)}",
+    )
+    foot = _foot(question, note, size, colours)
+    numbers = observation_texts(question, meanings)
+    n_free = rows - 1 - len(foot)
+    if frame is None:
+        body = (
+            [f"   {number}" for number in numbers] if len(numbers) <= n_free else _wrapped(numbers, columns)
+        )
+        body = ["", *body, ""] if len(body) + 2 <= n_free else body
+    else:
+        # A still picture does not show speed, so the numbers stay wherever they leave a good picture.
+        below = _wrapped(numbers, columns) if rows >= _HIGH else []
+        body = [f" {line}" for line in draw(frame, columns - 2, n_free - len(below), colours)] + below
+    head = [clip(line, columns) for line in _wrapped(where, columns)[:1]]
+    if frame is None:
+        body = [clip(line, columns) for line in body]
+    return _fit([*head, *body[: max(n_free, 0)], *foot], rows)
+
+
+def notice_lines(paragraphs: Sequence[str], size: tuple[int, int]) -> list[str]:
+    """Return a text as a screen, without its empty lines where it would not fit."""
+    columns, rows = size
+    lines = [f" {line}" for text in paragraphs for line in textwrap.wrap(text, max(columns - 2, 1)) or [""]]
+    if len(lines) > rows:
+        lines = [line for line in lines if line.strip()]
+    return _fit(lines, rows)
+
+
+def plain_line(question: Question, meanings: Sequence[str]) -> str:
+    """Return one question as a line, for where there is no screen."""
+    numbers = ", ".join(observation_texts(question, meanings))
+    return (
+        f"question {question.position + 1}: step {question.step}, "
+        f"return so far {_number(question.return_so_far)}, {numbers}; "
+        f"the agent's move is: {clip(question.action_meaning, 60)}. Is it the right move?"
+    )
+
+
+def observation_texts(question: Question, meanings: Sequence[str]) -> list[str]:
+    """Return the observation's numbers with their names, the first two dozen of them."""
+    values = [_number(float(value)) for value in question.observation.reshape(-1)[:_MOST_NUMBERS]]
+    if len(meanings) != question.observation.size:
+        return values
+    return [f"{clip(name, 24)} {value}" for name, value in zip(meanings, values, strict=False)]
+
+
+def _foot(question: Question, note: str, size: tuple[int, int], colours: Colours) -> list[str]:
+    columns, rows = size
+    roomy = columns >= _WIDE and rows >= _HIGH
+    bold, plain = ("\x1b[1m", "\x1b[0m") if colours is not Colours.NONE else ("", "")
+    intro = " The agent's move: "
+    action = clip(question.action_meaning.upper(), columns - len(intro))
+    asked = "Is it the right move?" if roomy else "Right?"
+    return [
+        *([""] if roomy else []),
+        f"{clip(intro, columns)}{bold}{action}{plain}",
+        *_wrapped((asked, "[1] yes", "[0] no", "[s] skip"), columns),
+        *_wrapped(("[u] undo", "[p] pause", "[?] help", "[q] stop", "[w] withdraw"), columns),
+        *([""] if roomy else []),
+        clip(f" {note}", columns),
+    ]
+
+
+def _wrapped(items: Sequence[str], columns: int) -> list[str]:
+    """Set items side by side, as many a line as fit."""
+    gap = "   " if columns >= _WIDE else "  "
+    lines = [""]
+    for item in items:
+        if lines[-1] and cells(lines[-1]) + len(gap) + cells(item) > columns:
+            lines.append("")
+        lines[-1] += (gap if lines[-1] else " ") + item
+    return [clip(line, columns) for line in lines if line]
+
+
+def _fit(lines: list[str], rows: int) -> list[str]:
+    """Keep the end: the keys matter more than the head."""
+    return lines[-max(rows, 1) :]
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 3) + 0.0:g}"

@@ -1,0 +1,309 @@
+"""Recording one session under a grant."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from rlhf_audit import envs
+from rlhf_audit.consent import register
+from rlhf_audit.errors import RefusedError, UsageError
+from rlhf_audit.log import reader
+from rlhf_audit.log.store import Log
+from rlhf_audit.log.writer import SessionFacts, SessionWriter
+from rlhf_audit.policy import lineage, store
+from rlhf_audit.policy.live import LiveLearner
+from rlhf_audit.policy.network import NetworkSpec, initial_weights, weights_sha256
+from rlhf_audit.raters.base import FeedbackSource
+from rlhf_audit.raters.scripted import scripted_source
+from rlhf_audit.seeds import child_seed
+from rlhf_audit.session import Fixed, Learner, Limits, Moment, Outcome, acting, interview
+from rlhf_audit.types import Kind, Weights
+
+_SCRIPTED = "scripted:"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``record`` was asked to do.
+
+    Attributes:
+        env_id: The environment; None when rating a session again.
+        source: ``terminal`` or ``scripted:NAME``.
+        policy: Folder of the behaviour policy; None for the untrained network.
+        learn: Algorithm of the live update; None without one.
+        to: Folder for what was learnt.
+        rates: The session to rate again.
+    """
+
+    rater_id: str
+    source: str
+    env_id: str | None = None
+    kind: Kind = Kind.RATING
+    policy: Path | None = None
+    learn: str | None = None
+    to: Path | None = None
+    ask_every: int = 1
+    episodes: int | None = None
+    max_feedback: int | None = None
+    rates: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of it.
+
+    Attributes:
+        session_id: None when nothing was given and nothing happened.
+        feedback: Answers that stand.
+        weights_sha256: Of the policy at the end; None when rating a session again.
+        withdrew: The rater withdrew consent during the session.
+    """
+
+    session_id: str | None
+    episodes: int
+    steps: int
+    feedback: int
+    weights_sha256: str | None
+    withdrew: bool
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Everything a session needs, found to be in order before anything is written."""
+
+    env: gym.Env[Any, Any]
+    record: envs.EnvRecord
+    learner: Learner | None
+    rated: reader.RecordedSession | None
+    facts: SessionFacts
+
+
+def record(
+    log: Log,
+    request: Request,
+    person: Callable[[], FeedbackSource] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Recorded:
+    """Record one session, sealed even when it is interrupted.
+
+    Args:
+        log: Where to.
+        request: What.
+        person: Makes the source for ``terminal``.
+        progress: Told the number of questions answered so far.
+
+    Raises:
+        ConsentError: No grant of the rater stands, or it ended during the session.
+        RefusedError: A script for a person, or a person for a scripted rater.
+        UsageError: A wrong argument; nothing is written then.
+    """
+    with log.writing():
+        grant = register.grant_for(log, request.rater_id, log.clock.now())
+        _check_source(log, request)
+        stage = _prepare(log, request)
+        source = _source(log, request, stage, person)
+        with contextlib.closing(source), contextlib.closing(stage.env):
+            writer = SessionWriter(log, grant, stage.facts)
+            outcome = Outcome(0)
+            try:
+                outcome = _hold(log, request, stage, source, writer, grant.grant_id, progress)
+            finally:
+                sealed = writer.seal()
+        if outcome.withdrew:
+            register.withdraw(log, request.rater_id)
+        elif request.to is not None and stage.learner is not None and sealed:
+            lineage.save_live(log, request.to, writer.session_id, stage.learner.weights)
+    body = reader.session_facts(log, writer.session_id) if sealed else {"n_episodes": 0, "n_steps": 0}
+    return Recorded(
+        writer.session_id if sealed else None,
+        body["n_episodes"],
+        body["n_steps"],
+        outcome.answers,
+        stage.learner.weights_sha256 if stage.learner else None,
+        outcome.withdrew,
+    )
+
+
+def _hold(
+    log: Log,
+    request: Request,
+    stage: _Stage,
+    source: FeedbackSource,
+    writer: SessionWriter,
+    grant_id: str,
+    progress: Callable[[int], None] | None,
+) -> Outcome:
+    n_asked = 0
+
+    def permitted() -> None:
+        nonlocal n_asked
+        # Another process may have written a withdrawal since the last question.
+        if log.ledger.changed_on_disk():
+            log.ledger.load()
+        register.grant_for(log, request.rater_id, log.clock.now())
+        if progress:
+            progress(n_asked)
+        n_asked += 1
+
+    if stage.rated is not None:
+        moments: Iterator[Moment] = rated_again(stage.rated, stage.env)
+        learner: Learner = Fixed((), "")
+    else:
+        assert stage.learner is not None
+        learner = stage.learner
+        moments = acting(stage.env, learner, request.seed, request.episodes, writer.session_id, writer)
+    meanings = envs.action_meanings(stage.record.env_id, stage.record.n_actions)
+    limits = Limits(request.ask_every, request.episodes, request.max_feedback)
+    return interview(moments, source, writer, learner, limits, log.clock, meanings, grant_id, permitted)
+
+
+def rated_again(rated: reader.RecordedSession, env: gym.Env[Any, Any]) -> Iterator[Moment]:
+    """Yield the moments of a recorded session, with pictures where ``env`` can draw them."""
+    for episode in rated.episodes:
+        if env.render_mode:
+            env.reset(seed=episode.reset_seed)
+        total = 0.0
+        for step in episode.steps:
+            frame = None
+            if env.render_mode:
+                frame = np.array(env.render(), dtype=np.uint8)
+                env.step(step.action)
+            yield Moment(step.episode_id, step.step, step.observation, step.action, total, frame)
+            total += step.env_reward
+
+
+def _check_source(log: Log, request: Request) -> None:
+    who = register.rater(log, request.rater_id)
+    scripted = request.source.startswith(_SCRIPTED)
+    if not scripted and request.source != "terminal":
+        raise UsageError(
+            f"no source {request.source!r}",
+            needed="terminal or scripted:NAME",
+            fix="rlhf-audit record --help",
+        )
+    if scripted != (who["scripted"] is not None):
+        raise RefusedError(
+            f"{request.rater_id} may not give feedback by {request.source.split(':')[0]}",
+            seen=f"a {'scripted rater' if who['scripted'] else 'person'}",
+            needed="scripts for scripted raters, the terminal for people",
+            fix="rlhf-audit enroll LOG --scripted NAME",
+        )
+    if request.kind is not Kind.RATING:
+        raise UsageError(
+            f"feedback of kind {request.kind.value} can't be recorded yet",
+            needed="rating",
+            fix="rlhf-audit record LOG … --kind rating",
+        )
+
+
+def _prepare(log: Log, request: Request) -> _Stage:
+    rated = _rated(log, request.rates) if request.rates else None
+    env_id = rated.facts["env"]["env_id"] if rated else request.env_id
+    if env_id is None or (request.env_id is not None and env_id != request.env_id):
+        raise UsageError(
+            "the environment is not clear",
+            seen=f"--env {request.env_id}, and the session's {env_id}",
+            needed="--env ID, or --rate SESSION alone",
+        )
+    if rated and (request.learn or request.policy or request.to):
+        raise UsageError("a policy can't act or learn while recorded steps are rated again")
+    if request.to and not request.learn:
+        raise UsageError("there is nothing to save without --learn", fix="add --learn, or leave --to out")
+    env = _open(env_id, request.source == "terminal")
+    found = envs.describe(env)
+    learner: Learner | None = None
+    described: dict[str, Any] | None = None
+    learn: dict[str, Any] | None = None
+    if rated:
+        envs.check_same(envs.EnvRecord.from_json(json.dumps(rated.facts["env"])), env, versions=False)
+    else:
+        spec, weights, described = behaviour_policy(log, request.policy, found, request.seed)
+        learner = Fixed(weights, described["weights_sha256"])
+        if request.learn:
+            live = LiveLearner(spec, weights, request.learn, child_seed(request.seed, "learn"))
+            learner, learn = live, {"algorithm": request.learn, "parameters": live.parameters}
+    facts = SessionFacts(
+        request.kind.value,
+        request.source,
+        json.loads(found.to_json()),
+        request.seed,
+        request.ask_every,
+        rated.session_id if rated else None,
+        described,
+        learn,
+        {"episodes": request.episodes, "max_feedback": request.max_feedback},
+    )
+    return _Stage(env, found, learner, rated, facts)
+
+
+def behaviour_policy(
+    log: Log, folder: Path | None, record: envs.EnvRecord, seed: int
+) -> tuple[NetworkSpec, Weights, dict[str, Any]]:
+    """Return the network that acts, its weights, and what the ledger says of it."""
+    if folder is None:
+        spec = NetworkSpec(record.observation_dim, record.n_actions)
+        weights = initial_weights(spec, child_seed(seed, "policy"))
+        name, path = "untrained", None
+    else:
+        stored = store.load(folder)
+        spec, weights, name = stored.spec, stored.weights, folder.name
+        path = lineage.recorded_path(log, folder)
+        if (spec.observation_dim, spec.n_actions) != (record.observation_dim, record.n_actions):
+            raise UsageError(
+                f"the policy {name} is not for {record.env_id}",
+                seen=f"{spec.observation_dim} inputs, {spec.n_actions} actions",
+                needed=f"{record.observation_dim} inputs, {record.n_actions} actions",
+            )
+    described = {
+        "name": name,
+        "path": path,
+        "network": spec.to_json(),
+        "weights_sha256": weights_sha256(weights),
+    }
+    return spec, weights, described
+
+
+def _rated(log: Log, session_id: str) -> reader.RecordedSession:
+    facts = reader.session_facts(log, session_id)
+    # Who rates a rating session means the steps that were rated there.
+    session = reader.session(log, facts["rates"] or session_id)
+    if not session.episodes:
+        raise UsageError(f"{session_id} has no steps to rate", fix="rlhf-audit show LOG sessions")
+    return session
+
+
+def _open(env_id: str, frames: bool) -> gym.Env[Any, Any]:
+    if frames:
+        with contextlib.suppress(envs.NoPictureError):
+            return envs.open_env(env_id, frames=True)
+    return envs.open_env(env_id)
+
+
+def _source(
+    log: Log, request: Request, stage: _Stage, person: Callable[[], FeedbackSource] | None
+) -> FeedbackSource:
+    if request.source == "terminal":
+        assert person is not None
+        return person()
+    peers = _peers(log, stage.rated.session_id) if stage.rated else {}
+    name = request.source.removeprefix(_SCRIPTED)
+    return scripted_source(name, stage.record.env_id, child_seed(request.seed, "rater"), peers)
+
+
+def _peers(log: Log, session_id: str) -> dict[tuple[str, int], float]:
+    """Return the first recorded answer to each step of a session: what a copier looks at."""
+    answers: dict[tuple[str, int], float] = {}
+    for entry in log.ledger.of("session"):
+        if session_id in (entry.body["session_id"], entry.body["rates"]):
+            rows = reader.session(log, entry.body["session_id"]).feedback or ()
+            for row in rows:
+                if row.kind is Kind.RATING and row.value is not None:
+                    answers.setdefault((row.episode_id, row.step), row.value)
+    return answers

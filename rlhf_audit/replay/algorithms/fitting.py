@@ -1,0 +1,137 @@
+"""What the algorithms share: their settings, and one fit of the network to weighted rows."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlhf_audit.estimators.reliability import Reliability
+from rlhf_audit.policy import epochs
+from rlhf_audit.policy.network import NetworkSpec, initial_weights
+from rlhf_audit.seeds import generator
+from rlhf_audit.types import FloatArray, RatedSteps, Weights
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an algorithm trains; recorded in the manifest.
+
+    Attributes:
+        loss: Name in ``policy.losses.LOSSES``.
+        learning_rate: Adam's.
+        n_steps: Fewest Adam steps of one fit.
+        n_epochs: Fewest passes over the rows; the larger of the two bounds holds.
+        batch_size: Rows of one step.
+        l2: Strength of the penalty on kernels, shared out over the rows: it stands for a prior, not for data.
+        standardise: Train on observations of mean 0 and variance 1, and fold both into the first layer.
+        shuffle: Train in one seeded order; otherwise in log order.
+        folds: Parts of the cross-fit.
+        rounds: Most rounds of EM.
+    """
+
+    loss: str = "likelihood"
+    learning_rate: float = 0.003
+    n_steps: int = 400
+    n_epochs: int = 100
+    batch_size: int = 256
+    l2: float = 0.01
+    standardise: bool = True
+    shuffle: bool = True
+    folds: int = 3
+    rounds: int = 8
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What an algorithm found: the network, and each rater's reliability by index."""
+
+    weights: Weights
+    reliabilities: tuple[Reliability, ...]
+
+
+def counted(data: RatedSteps, reliability: Reliability) -> tuple[Reliability, ...]:
+    """Return ``reliability`` for every rater, each with its own number of answers."""
+    counts = np.bincount(data.raters, minlength=len(data.rater_ids))
+    return tuple(
+        Reliability(reliability.yes_when_right, reliability.yes_when_wrong, int(count)) for count in counts
+    )
+
+
+def fit_network(
+    data: RatedSteps,
+    spec: NetworkSpec,
+    seed: int,
+    settings: Settings,
+    reliabilities: tuple[Reliability, ...],
+    used: npt.NDArray[np.bool_] | None = None,
+) -> Weights:
+    """Fit a fresh network to the answers, given each rater's reliability.
+
+    Args:
+        data: The answers.
+        spec: Shape of the network.
+        seed: Root seed of the first weights and of the order.
+        settings: How.
+        reliabilities: By rater index.
+        used: ``(n,)``, rows to train on; all by default. The others keep their place, with weight 0.
+    """
+    initial = initial_weights(spec, seed)
+    order = generator(seed, "order").permutation(len(data)) if settings.shuffle else np.arange(len(data))
+    kept = np.ones(len(data), bool) if used is None else used
+    mean, spread = _scale(data.observations[kept]) if settings.standardise else _no_scale(spec)
+    right = np.array([reliability.yes_when_right for reliability in reliabilities], np.float32)
+    wrong = np.array([reliability.yes_when_wrong for reliability in reliabilities], np.float32)
+    rows = epochs.Rows(
+        ((data.observations[order] - mean) / spread).astype(np.float32),
+        data.actions[order],
+        data.values[order],
+        right[data.raters[order]],
+        wrong[data.raters[order]],
+        kept[order].astype(np.float32),
+    )
+    n_batches = -(-len(data) // settings.batch_size)
+    state = epochs.run(
+        epochs.AdamState.fresh(initial),
+        rows,
+        loss=settings.loss,
+        n_actions=spec.n_actions,
+        batch_size=settings.batch_size,
+        n_steps=max(settings.n_steps, settings.n_epochs * n_batches),
+        learning_rate=settings.learning_rate,
+        l2=settings.l2,
+    )
+    return _folded(state.named(initial), mean, spread)
+
+
+_Vector = npt.NDArray[np.float64]
+
+
+def _scale(observations: FloatArray) -> tuple[_Vector, _Vector]:
+    values = observations.astype(np.float64)
+    mean = values.mean(axis=0)
+    spread = np.sqrt(((values - mean) ** 2).mean(axis=0))
+    # A feature that never varies says nothing, and must not be blown up where it does vary later.
+    return mean, np.where(spread > 1e-6, spread, 1.0)
+
+
+def _no_scale(spec: NetworkSpec) -> tuple[_Vector, _Vector]:
+    return np.zeros(spec.observation_dim), np.ones(spec.observation_dim)
+
+
+def _folded(weights: Weights, mean: _Vector, spread: _Vector) -> Weights:
+    (kernel_name, kernel), (bias_name, bias), *rest = weights
+    scaled = kernel.astype(np.float64) / spread[:, None]
+    moved = bias - np.add.reduce(mean[:, None] * scaled, axis=0)
+    return (
+        (kernel_name, scaled.astype(np.float32)),
+        (bias_name, moved.astype(np.float32)),
+        *rest,
+    )

@@ -1,0 +1,96 @@
+"""The consent time line: from when to when each rater's feedback may be used."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from rlhf_audit.clock import from_text
+from rlhf_audit.reports.figures import MOST_ROWS, named
+from rlhf_audit.reports.svg import Figure, draw, plain
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOOKS = {
+    "given": ("#0072B2", "-", "|", "given, until it expires"),
+    "expired": ("#8a8a8a", "-", "x", "expired"),
+    "withdrawn": ("#CC79A7", "-", "D", "given, then withdrawn"),
+    "refused": ("#222222", "-", "s", "refused"),
+    "invalidated": ("#222222", ":", "X", "invalidated"),
+    "erasure due": ("#8a6d00", "--", "^", "withdrawn, erasure due"),
+    "erasure overdue": ("#D55E00", "--", "*", "withdrawn, erasure OVERDUE"),
+}
+_URGENT_FIRST = ("erasure overdue", "erasure due", "invalidated", "expired", "withdrawn", "refused", "given")
+
+
+def consent(
+    uid: str, spells: Sequence[Mapping[str, Any]], scripted: Collection[str], as_of: str | None
+) -> Figure:
+    """Return one line a rater, from each grant to its end and from each withdrawal to its deadline."""
+    known = [spell for spell in spells if spell["state"] in _LOOKS]
+    if not known:
+        return Figure(None, "No figure: nobody has been asked for consent yet.")
+    ranks = {state: rank for rank, state in enumerate(_URGENT_FIRST)}
+    urgency: dict[str, tuple[int, str]] = {}
+    for spell in known:
+        rank = (ranks[spell["state"]], spell["ends_at"])
+        urgency[spell["rater_id"]] = min(rank, urgency.get(spell["rater_id"], rank))
+    ranked = sorted(urgency, key=lambda rater_id: (urgency[rater_id], rater_id))
+    shown = ranked[:MOST_ROWS]
+    heights = {rater_id: -place for place, rater_id in enumerate(shown)}
+    drawn = [spell for spell in known if spell["rater_id"] in heights]
+
+    def paint(axes: Axes) -> None:
+        seen = set()
+        for spell in drawn:
+            colour, dashes, marker, name = _LOOKS[spell["state"]]
+            start, end, height = (
+                _days(spell["starts_at"]),
+                _days(spell["ends_at"]),
+                heights[spell["rater_id"]],
+            )
+            axes.plot(
+                [start, end],
+                [height] * 2,
+                color=colour,
+                linestyle=dashes,
+                linewidth=2,
+                marker=marker,
+                markevery=[1],
+                markersize=6,
+                label=None if spell["state"] in seen else name,
+            )
+            seen.add(spell["state"])
+        if as_of is not None:
+            axes.axvline(_days(as_of), color="#222222", linestyle=":", linewidth=1, label="this report")
+        axes.set_yticks(
+            [heights[rater_id] for rater_id in shown],
+            [plain(named(rater_id, scripted)) for rater_id in shown],
+            fontsize=8,
+        )
+        axes.set_ylim(-len(shown) + 0.3, 0.7)
+        axes.tick_params(axis="y", length=0)
+        _date_axis(axes, drawn)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.9 / (0.21 * len(shown) + 0.6)), ncols=2)
+
+    counts = {state: sum(spell["state"] == state for spell in known) for state in _URGENT_FIRST}
+    text = ", ".join(f"{n} {state}" for state, n in counts.items() if n) + "."
+    caption = "Consent over time: each line runs from a grant, or a withdrawal, to its end."
+    if len(shown) < len(ranked):
+        caption += (
+            f" Only {len(shown)} of {len(ranked)} raters are drawn (overdue first, then the soonest ends)."
+        )
+    return Figure(draw(uid, "Consent over time", text, 1.6 + 0.21 * max(2, len(shown)), paint), caption)
+
+
+def _days(text: str) -> float:
+    return (from_text(text) - _EPOCH) / timedelta(days=1)
+
+
+def _date_axis(axes: Axes, drawn: Sequence[Mapping[str, Any]]) -> None:
+    first = min(_days(spell["starts_at"]) for spell in drawn)
+    last = max(_days(spell["ends_at"]) for spell in drawn)
+    span = max(last - first, 1.0)
+    ticks = [round(first + span * part / 3) for part in range(4)]
+    axes.set_xlim(first - 0.04 * span, first + 1.06 * span)
+    axes.set_xticks(ticks, [f"{_EPOCH + timedelta(days=tick):%Y-%m-%d}" for tick in ticks], fontsize=8)

@@ -1,0 +1,298 @@
+"""Each audit's statistic the naive way, in plain Python: what the SQL is held to."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean, median, stdev
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+Z = float(stats.norm.ppf(0.975))
+
+
+class Expected(NamedTuple):
+    """What an audit should say of one subject."""
+
+    n: int
+    value: float | None
+    lower: float | None
+    upper: float | None
+    p: float | None
+
+
+class Rating(NamedTuple):
+    rater: str
+    item: str
+    value: float
+    action: int | None
+    latency_s: float
+
+
+def last_ratings(rows: Sequence[Mapping[str, Any]]) -> list[Rating]:
+    """Return the last rating of each rater of each item, in the rater's order."""
+    found: dict[tuple[str, str], tuple[tuple[int, int], Rating]] = {}
+    for index, row in enumerate(rows):
+        order = (int(row.get("session_n", 1)), int(row.get("row", index)))
+        action = None if row.get("action") is None else int(row["action"])
+        rating = Rating(
+            row["rater"], row["item"], float(row["value"]), action, float(row.get("latency_s", 1.0))
+        )
+        key = rating.rater, rating.item
+        if key not in found or order > found[key][0]:
+            found[key] = order, rating
+    return [rating for _, rating in sorted(found.values(), key=lambda pair: pair[0])]
+
+
+def by_item(ratings: list[Rating]) -> dict[str, list[Rating]]:
+    items: dict[str, list[Rating]] = defaultdict(list)
+    for rating in ratings:
+        items[rating.item].append(rating)
+    return items
+
+
+def with_peers(ratings: list[Rating]) -> dict[str, list[tuple[Rating, list[Rating]]]]:
+    """Return, per rater and in order, each rating with those of the others, where there are any."""
+    items = by_item(ratings)
+    found: dict[str, list[tuple[Rating, list[Rating]]]] = {rating.rater: [] for rating in ratings}
+    for rating in ratings:
+        peers = [other for other in items[rating.item] if other.rater != rating.rater]
+        if peers:
+            found[rating.rater].append((rating, peers))
+    return found
+
+
+def residual(rating: Rating, peers: list[Rating]) -> float:
+    return rating.value - mean(peer.value for peer in peers)
+
+
+def around(n: int, value: float | None, se: float | None, p: float | None = None) -> Expected:
+    if value is None or se is None:
+        return Expected(n, value, None, None, p)
+    return Expected(n, value, value - Z * se, value + Z * se, p)
+
+
+def normal_p(value: float, se: float) -> float:
+    if se == 0:
+        return 1.0 if value == 0 else 0.0
+    return float(2 * stats.norm.sf(abs(value / se)))
+
+
+def alpha(items: list[list[float]]) -> tuple[float, float]:
+    """Krippendorff's nominal alpha by its coincidence matrix; Gwet's standard error as irrCAC has it."""
+    tables = [Counter(values) for values in items if len(values) >= 2]
+    labels = sorted({label for table in tables for label in table})
+    coincidences = {(c, k): 0.0 for c in labels for k in labels}
+    for table in tables:
+        for c in labels:
+            for k in labels:
+                coincidences[c, k] += table[c] * (table[k] - (c == k)) / (table.total() - 1)
+    n_c = {c: sum(coincidences[c, k] for k in labels) for c in labels}
+    total = sum(n_c.values())
+    differ = sum(o for (c, k), o in coincidences.items() if c != k) / total
+    chance = sum(n_c[c] * n_c[k] for c in labels for k in labels if c != k) / (total * (total - 1))
+    value = 1 - differ / chance
+
+    n = len(tables)
+    m = np.array([table.total() for table in tables])
+    usual = m.mean()
+    share = np.array([n_c[c] / total for c in labels])
+    given = np.array([[table[c] for c in labels] for table in tables])
+    pairs = (given * (given - 1)).sum(axis=1) / (usual * (m - 1))
+    observed, expected = pairs.mean(), float(share @ share)
+    corrected = observed * (1 - 1 / total) + 1 / total
+    plain = (observed - expected) / (1 - expected)
+    excess = (m - usual) / usual
+    first = (pairs - corrected * excess - expected) / (1 - expected)
+    second = (given @ share / usual - expected * excess - expected) / (1 - expected)
+    linear = first - 2 * (1 - plain) * second
+    return value, float(math.sqrt(((linear - plain) ** 2).sum() / (n * (n - 1))))
+
+
+def ac1(items: list[list[float]]) -> tuple[float, float]:
+    """Gwet's AC1 and its standard error (Handbook, 2014), single ratings included."""
+    tables = [Counter(values) for values in items]
+    labels = sorted({label for table in tables for label in table})
+    n, n_paired = len(tables), sum(table.total() >= 2 for table in tables)
+    share = {c: mean(table[c] / table.total() for table in tables) for c in labels}
+    chance = sum(p * (1 - p) for p in share.values()) / (len(labels) - 1)
+    agreeing = [pair_agreement(table) for table in tables]
+    value = (sum(a for a in agreeing if a is not None) / n_paired - chance) / (1 - chance)
+    linear = []
+    for table, a in zip(tables, agreeing, strict=True):
+        own = 0.0 if a is None else n / n_paired * (a - chance) / (1 - chance)
+        by_chance = sum(table[c] * (1 - share[c]) for c in labels) / table.total() / (len(labels) - 1)
+        linear.append(own - 2 * (1 - value) * (by_chance - chance) / (1 - chance))
+    return value, math.sqrt(sum((x - value) ** 2 for x in linear) / (n * (n - 1)))
+
+
+def pair_agreement(table: Counter[float]) -> float | None:
+    m = table.total()
+    return None if m < 2 else sum(c * (c - 1) for c in table.values()) / (m * (m - 1))
+
+
+def agreement(rows: Sequence[Mapping[str, Any]]) -> dict[str, Expected]:
+    items = [[rating.value for rating in group] for group in by_item(last_ratings(rows)).values()]
+    paired = [a for values in items if (a := pair_agreement(Counter(values))) is not None]
+    n = len(paired)
+    if n < 2:
+        return {}
+    percent = mean(paired), stdev(paired) / math.sqrt(n)
+    found = {"percent": percent}
+    if len({value for values in items for value in values}) > 1:
+        found |= {"alpha": alpha(items), "AC1": ac1(items)}
+    result = {name: around(n, *pair) for name, pair in found.items()}
+    return {name: row._replace(upper=min(row.upper or 0.0, 1.0)) for name, row in result.items()}
+
+
+def kappa(pairs: list[tuple[float, float]]) -> tuple[float, float] | None:
+    """Cohen's kappa and the standard error of Fleiss, Cohen and Everitt (1969), in their own three parts."""
+    n = len(pairs)
+    labels = sorted({label for pair in pairs for label in pair})
+    p = {(i, j): sum(pair == (i, j) for pair in pairs) / n for i in labels for j in labels}
+    row = {i: sum(p[i, j] for j in labels) for i in labels}
+    column = {j: sum(p[i, j] for i in labels) for j in labels}
+    observed, chance = sum(p[i, i] for i in labels), sum(row[i] * column[i] for i in labels)
+    if len(labels) == 1:
+        return None
+    value = (observed - chance) / (1 - chance)
+    same = sum(p[i, i] * (1 - (row[i] + column[i]) * (1 - value)) ** 2 for i in labels)
+    apart = (1 - value) ** 2 * sum(
+        p[i, j] * (column[i] + row[j]) ** 2 for i in labels for j in labels if i != j
+    )
+    variance = (same + apart - (value - chance * (1 - value)) ** 2) / (n * (1 - chance) ** 2)
+    return value, math.sqrt(max(variance, 0.0))
+
+
+def pairwise_kappa(rows: Sequence[Mapping[str, Any]], n_min: int = 20) -> dict[str, Expected]:
+    given: dict[str, dict[str, float]] = defaultdict(dict)
+    for rating in last_ratings(rows):
+        given[rating.rater][rating.item] = rating.value
+    found: dict[str, Expected] = {}
+    sides: dict[str, list[tuple[int, float, float]]] = {rater: [] for rater in given}
+    errors = []
+    for a in sorted(given):
+        for b in sorted(given):
+            shared = sorted(set(given[a]) & set(given[b]))
+            if a >= b or not shared:
+                continue
+            pair = kappa([(given[a][item], given[b][item]) for item in shared])
+            found[f"{a}/{b}"] = around(len(shared), *(pair or (None, None)))
+            if pair and len(shared) >= n_min:
+                errors.append(pair[1])
+                for rater in (a, b):
+                    sides[rater].append((len(shared), *pair))
+    medians = {rater: median(k for _, k, _ in own) for rater, own in sides.items() if own}
+    for rater, own in sides.items():
+        if rater not in medians:
+            found[rater] = Expected(0, None, None, None, None)
+            continue
+        own_se = median(se for *_, se in own)
+        p = normal_p(medians[rater] - median(medians.values()), max(own_se, median(errors)))
+        found[rater] = around(sum(n for n, *_ in own), medians[rater], own_se, p)
+    return {
+        name: row._replace(upper=None if row.upper is None else min(row.upper, 1.0))
+        for name, row in found.items()
+    }
+
+
+def severity(rows: Sequence[Mapping[str, Any]]) -> dict[str, Expected]:
+    found = {}
+    for rater, own in with_peers(last_ratings(rows)).items():
+        e = [residual(rating, peers) for rating, peers in own]
+        if len(e) < 2:
+            continue
+        se = stdev(e) / math.sqrt(len(e))
+        found[rater] = around(len(e), mean(e), se, normal_p(mean(e), se))
+    return found
+
+
+def wilson(k: int, n: int) -> tuple[float, float]:
+    interval = stats.binomtest(k, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def constant_rater(rows: Sequence[Mapping[str, Any]]) -> dict[str, Expected]:
+    ratings = last_ratings(rows)
+    found = {}
+    for rater in {rating.rater for rating in ratings}:
+        own = Counter(rating.value for rating in ratings if rating.rater == rater)
+        others = Counter(rating.value for rating in ratings if rating.rater != rater)
+        n, k = own.total(), max(own.values())
+        label = min((c for c in own if own[c] == k), key=lambda c: (others[c], c))
+        p = float(stats.binomtest(k, n, others[label] / others.total()).pvalue) if others else None
+        found[rater] = Expected(n, k / n, *wilson(k, n), p)
+    return found
+
+
+def random_rater(rows: Sequence[Mapping[str, Any]], n_min: int = 30) -> dict[str, Expected]:
+    correlations: dict[str, tuple[int, float]] = {}
+    for rater, own in with_peers(last_ratings(rows)).items():
+        x = [rating.value for rating, _ in own]
+        y = [mean(peer.value for peer in peers) for _, peers in own]
+        if len(set(x)) > 1 and len(set(y)) > 1 and len(x) > 3:
+            correlations[rater] = len(x), float(np.corrcoef(x, y)[0, 1])
+    fisher = {rater: math.atanh(max(min(r, 0.999999), -0.999999)) for rater, (_, r) in correlations.items()}
+    enough = [fisher[rater] for rater, (n, _) in correlations.items() if n >= n_min]
+    found = {}
+    for rater, (n, r) in correlations.items():
+        se, z = 1 / math.sqrt(n - 3), fisher[rater]
+        p = normal_p(z - median(enough), se) if enough else None
+        found[rater] = Expected(n, r, math.tanh(z - Z * se), math.tanh(z + Z * se), p)
+    return found
+
+
+def action_bias(rows: Sequence[Mapping[str, Any]]) -> dict[str, Expected]:
+    found = {}
+    shared = with_peers(last_ratings(rows))
+    actions = {rating.action for own in shared.values() for rating, _ in own}
+    for rater, own in shared.items():
+        for action in actions:
+            here = [residual(rating, peers) for rating, peers in own if rating.action == action]
+            rest = [residual(rating, peers) for rating, peers in own if rating.action != action]
+            if min(len(here), len(rest)) < 2:
+                continue
+            se = math.sqrt(stdev(here) ** 2 / len(here) + stdev(rest) ** 2 / len(rest))
+            difference = mean(here) - mean(rest)
+            found[f"{rater}:{action}"] = around(len(here), difference, se, normal_p(difference, se))
+    return found
+
+
+def drift(rows: Sequence[Mapping[str, Any]]) -> dict[str, Expected]:
+    found = {}
+    for rater, own in with_peers(last_ratings(rows)).items():
+        e = [residual(rating, peers) for rating, peers in own]
+        if len(e) < 3 or len(set(e)) == 1:
+            continue
+        line = stats.linregress(np.arange(len(e)), e)
+        span = len(e) - 1
+        found[rater] = around(len(e), line.slope * span, line.stderr * span, float(line.pvalue))
+    return found
+
+
+def too_fast(rows: Sequence[Mapping[str, Any]], n_min: int = 30) -> dict[str, Expected]:
+    counts: dict[str, tuple[int, int]] = {}
+    for rater, own in with_peers(last_ratings(rows)).items():
+        fast = [r.latency_s < min(2.0, 0.1 * median(peer.latency_s for peer in peers)) for r, peers in own]
+        counts[rater] = sum(fast), len(fast)
+    usual = [k / n for k, n in counts.values() if n >= n_min]
+    found = {}
+    for rater, (k, n) in counts.items():
+        if n:
+            share = max(median(usual) if usual else 0.0, 0.01)
+            found[rater] = Expected(n, k / n, *wilson(k, n), float(stats.binomtest(k, n, share).pvalue))
+    return found
+
+
+ORACLES: dict[str, Callable[[Sequence[Mapping[str, Any]]], dict[str, Expected]]] = {
+    "agreement": agreement,
+    "pairwise_kappa": pairwise_kappa,
+    "severity": severity,
+    "constant_rater": constant_rater,
+    "random_rater": random_rater,
+    "action_bias": action_bias,
+    "drift": drift,
+    "too_fast": too_fast,
+}
+"""The two audits of consent are judged by their case folders alone: they count, they do not estimate."""

@@ -1,0 +1,122 @@
+"""A small DuckDB with the columns of rlhf_audit/log/views.sql, filled from plain rows."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+FEEDBACK = {
+    "rater_id": "VARCHAR", "session_id": "VARCHAR", "session_n": "BIGINT", '"row"': "BIGINT",
+    "episode_id": "VARCHAR", "step": "BIGINT", "item": "VARCHAR", "kind": "VARCHAR", "value": "DOUBLE",
+    "objective": "VARCHAR", "other_episode_id": "VARCHAR", "other_step": "BIGINT", "n_steps": "BIGINT",
+    "action": "BIGINT", "consent": "BOOLEAN", "grant_id": "VARCHAR", "shown_at": "TIMESTAMPTZ",
+    "answered_at": "TIMESTAMPTZ", "latency_s": "DOUBLE", '"position"': "BIGINT", "supersedes": "BIGINT",
+}  # fmt: skip
+TABLES = {
+    "feedback": FEEDBACK,
+    "usable_for_audit": FEEDBACK,
+    "usable_for_training": FEEDBACK,
+    "steps": {
+        "session_id": "VARCHAR", "episode_id": "VARCHAR", "step": "BIGINT", "observation": "FLOAT[]",
+        "action": "BIGINT", "action_probability": "FLOAT", "env_reward": "DOUBLE", "terminated": "BOOLEAN",
+        "truncated": "BOOLEAN", "env_id": "VARCHAR",
+    },
+    "raters": {
+        "rater_id": "VARCHAR", "scripted": "VARCHAR", "enrolled_at": "TIMESTAMPTZ",
+        "groups": "MAP(VARCHAR, VARCHAR)",
+    },
+    "grants": {
+        "grant_id": "VARCHAR", "rater_id": "VARCHAR", "state": "VARCHAR", "terms_sha256": "VARCHAR",
+        "purposes": "VARCHAR[]", '"method"': "VARCHAR", "given_at": "TIMESTAMPTZ", "expires_at": "TIMESTAMPTZ",
+    },
+    "withdrawals": {
+        "rater_id": "VARCHAR", "purposes": "VARCHAR[]", "withdrawn_at": "TIMESTAMPTZ",
+        "erase_by": "TIMESTAMPTZ", "erased_at": "TIMESTAMPTZ", "overdue": "BOOLEAN",
+    },
+    "policies": {
+        "name": "VARCHAR", "weights_sha256": "VARCHAR", "algorithm": "VARCHAR", "rows": "BIGINT",
+        "rater_ids": "VARCHAR[]", "trained_at": "TIMESTAMPTZ", "state": "VARCHAR",
+    },
+    "reports": {"path": "VARCHAR", "rater_ids": "VARCHAR[]", "made_at": "TIMESTAMPTZ", "state": "VARCHAR"},
+    "exports": {"path": "VARCHAR", "rater_ids": "VARCHAR[]", "made_at": "TIMESTAMPTZ", "state": "VARCHAR"},
+    "files": {"path": "VARCHAR", "session_id": "VARCHAR", "rater_id": "VARCHAR", '"rows"': "BIGINT"},
+}  # fmt: skip
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+def connect(ratings: Rows = (), *, threads: int = 1, **tables: Rows) -> duckdb.DuckDBPyConnection:
+    """Return the views.
+
+    Args:
+        ratings: Compact rows: ``rater, item, value`` and, if wanted, ``action`` (what the agent did at the item),
+            ``latency_s``, ``session_n``, ``row`` and any other column of feedback. They fill ``feedback`` and
+            ``usable_for_audit`` alike.
+        tables: Rows of the other views, by their own column names.
+    """
+    connection = duckdb.connect(config={"threads": threads})
+    connection.execute("SET TimeZone = 'UTC'")
+    for name, columns in TABLES.items():
+        listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+        connection.execute(f"CREATE TABLE {name} ({listed})")
+    full, steps = _expand(ratings)
+    for name in ("feedback", "usable_for_audit"):
+        _fill(connection, name, full)
+    _fill(connection, "steps", steps)
+    for name, rows in tables.items():
+        _fill(connection, name, list(rows))
+    return connection
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Return rows; empty cells are left out, so that defaults hold."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [{key: value for key, value in row.items() if value != ""} for row in csv.DictReader(stream)]
+
+
+def _expand(ratings: Rows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    full: list[dict[str, Any]] = []
+    steps: dict[tuple[str, int], dict[str, Any]] = {}
+    seen: dict[str, int] = {}
+    for given in ratings:
+        own = dict(given)
+        rater, item = str(own.pop("rater")), str(own.pop("item"))
+        episode, _, number = item.rpartition(":")
+        step = int(number) if episode and number.isdigit() else 0
+        episode = episode or item
+        action = own.pop("action", None)
+        if action is not None:
+            steps[episode, step] = {"episode_id": episode, "step": step, "action": int(action)}
+        position = seen[rater] = seen.get(rater, -1) + 1
+        defaults = {
+            "rater_id": rater, "session_id": f"s-{rater}", "session_n": 1, "row": position, "episode_id": episode,
+            "step": step, "item": f"{episode}:{step}", "kind": "rating", "objective": "correct", "n_steps": 1,
+            "consent": True, "grant_id": f"g-{rater}", "shown_at": "2026-03-04T10:00:00Z",
+            "answered_at": "2026-03-04T10:00:01Z", "latency_s": 1.0, "position": position,
+        }  # fmt: skip
+        full.append({**defaults, **own})
+    return full, list(steps.values())
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, name: str, rows: list[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
+    kinds = {column.strip('"'): kind for column, kind in TABLES[name].items()}
+    used = [column for column in kinds if any(column in row for row in rows)]
+    unknown = {column for row in rows for column in row} - set(kinds)
+    assert not unknown, f"{name} has no column {unknown}"
+    # one list a column: far quicker than executemany
+    listed = ", ".join(f'"{column}"' for column in used)
+    unnested = ", ".join(f"unnest(?::VARCHAR[])::{kinds[column]}" for column in used)
+    values = [[_text(row.get(column)) for row in rows] for column in used]
+    connection.execute(f"INSERT INTO {name} ({listed}) SELECT {unnested}", values)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "[" + ", ".join(value) + "]"
+    return repr(value)

@@ -1,0 +1,49 @@
+"""Asks five questions about a real episode at this terminal, and prints the answers as JSON on standard output.
+
+python terminal_driver.py [ENV_ID] [--numbers]
+"""
+
+import json
+import sys
+
+import numpy as np
+
+from rlhf_audit.envs import action_meanings, observation_meanings, open_env
+from rlhf_audit.raters.oracles import oracle_action
+from rlhf_audit.raters.terminal import TerminalSource
+from rlhf_audit.types import AnswerKind, Question
+
+N_QUESTIONS = 5
+
+
+def main() -> None:
+    env_id = next((word for word in sys.argv[1:] if not word.startswith("-")), "CartPole-v1")
+    frames = "--numbers" not in sys.argv
+    env = open_env(env_id, frames=frames)
+    observation, _ = env.reset(seed=7)
+    meanings = action_meanings(env_id, env.action_space.n)
+    source = TerminalSource(observation_meanings(env_id, len(observation)))
+    answers, total, step, position = [], 0.0, 0, 0
+    try:
+        while len([a for a in answers if a["kind"] in ("answer", "skip")]) < N_QUESTIONS:
+            action = oracle_action(env_id, observation)
+            question = Question(
+                f"e{1}", step, np.array(observation), action, meanings[action], position, total,
+                (lambda: env.render()) if frames else None,
+            )  # fmt: skip
+            answer = source.ask(question)
+            answers.append({"kind": str(answer.kind), "value": answer.value, "latency_s": answer.latency_s})
+            if answer.kind in (AnswerKind.QUIT, AnswerKind.WITHDRAW):
+                break
+            position += 1
+            if answer.kind is not AnswerKind.UNDO:
+                for _ in range(3):
+                    observation, reward, *_ = env.step(oracle_action(env_id, observation))
+                    total, step = total + float(reward), step + 1
+    finally:
+        source.close()
+    print(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ import numpy as np
 from rlhf_audit import envs
 from rlhf_audit.consent import register
 from rlhf_audit.errors import RefusedError, UsageError
-from rlhf_audit.log import reader
+from rlhf_audit.log import artefacts, reader
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.writer import SessionFacts, SessionWriter
 from rlhf_audit.policy import lineage, store
@@ -254,7 +254,7 @@ def behaviour_policy(
     else:
         stored = store.load(folder)
         spec, weights, name = stored.spec, stored.weights, folder.name
-        path = lineage.recorded_path(log, folder)
+        path = artefacts.recorded_path(log, folder)
         if (spec.observation_dim, spec.n_actions) != (record.observation_dim, record.n_actions):
             raise UsageError(
                 f"the policy {name} is not for {record.env_id}",

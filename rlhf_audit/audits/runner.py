@@ -71,7 +71,7 @@ def printable_sql(audit: AuditFile, overrides: Overrides | None = None) -> str:
         UsageError: An override for a parameter that this audit lacks, or a value of another type.
     """
     body = substitute(audit.body, _values(audit, overrides), audit.parameters)
-    return f"{audit.header}\n{body};\n"
+    return f"{audit.header}\n{body.rstrip()}\n;\n"  # on its own line: the body may end in a comment
 
 
 def parse_overrides(settings: Iterable[str]) -> dict[str, dict[str, float]]:
@@ -126,8 +126,8 @@ def _run_one(engine: Engine, audit: AuditFile, overrides: Overrides | None) -> A
 
 def _row(raw: Mapping[str, Any], p: float | None, q: float | None, *, tested: bool) -> AuditRow:
     subject, n, value, lower, upper, flagged, note = (raw[name] for name in _CONTRACT)
+    large = bool(flagged) and note != "insufficient"
     significant = not tested or (q is not None and q <= FALSE_DISCOVERY_RATE)
-    finding = bool(flagged) and significant and note != "insufficient"
     return AuditRow(
         subject=subject,
         n=int(n),
@@ -136,8 +136,8 @@ def _row(raw: Mapping[str, Any], p: float | None, q: float | None, *, tested: bo
         upper=_number(upper),
         p=p,
         q=q,
-        flagged=finding,
-        note=note,
+        flagged=large and significant,
+        note=f"{note}; not significant" if large and not significant else note,
     )
 
 

@@ -81,3 +81,19 @@ def destroy_tree(folder: Path) -> int:
     folder.rmdir()
     sync_folder(folder.parent)
     return count
+
+
+@contextlib.contextmanager
+def rewriting(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Replace a file whose old bytes must not stay on the disk; may be done again after a crash.
+
+    Yields:
+        Where to read the old file, and where to write the new one.
+    """
+    old = path.with_name(f".{path.name}.old")
+    if path.exists() and not old.exists():
+        path.rename(old)
+        sync_folder(path.parent)
+    with replacing(path) as temporary:
+        yield old, temporary
+    destroy(old)

@@ -161,9 +161,12 @@ class Ledger:
 
     def recover(self) -> bool:
         """Finish an append that a crash cut short; say whether there was one."""
-        if not self._layout.pending.exists():
+        strays = [*self._layout.ledger.glob(f"*{durable.TEMPORARY_SUFFIX}")]
+        if not strays and not self._layout.pending.exists():
             return False
         with self._lock:
+            for path in self._layout.ledger.glob(f"*{durable.TEMPORARY_SUFFIX}"):
+                path.unlink()
             return self._roll_forward()
 
     def _roll_forward(self) -> bool:

@@ -49,7 +49,7 @@ SELECT w.body->>'rater_id' AS rater_id,
        e.erased_at,
        e.erased_at IS NULL AND (w.body->>'erase_by')::TIMESTAMPTZ < $as_of AS overdue
 FROM ledger w LEFT JOIN erasures e ON e.rater_id = w.body->>'rater_id'
-WHERE w.event = 'withdrawal';
+WHERE w.event = 'withdrawal' AND e.begun_at IS NULL;
 
 CREATE VIEW grants AS
 WITH given AS (
@@ -58,6 +58,8 @@ WITH given AS (
            (body->'purposes')::VARCHAR[] AS given_purposes,
            (body->>'given_at')::TIMESTAMPTZ AS given_at, (body->>'expires_at')::TIMESTAMPTZ AS expires_at, seq
     FROM ledger WHERE event = 'consent'
+      -- Once an erasure has begun nothing but the ledger and the receipt names the rater.
+      AND body->>'rater_id' NOT IN (SELECT rater_id FROM erasures)
 ), taken_back AS (
     SELECT g.grant_id, list(DISTINCT purpose) AS purposes
     FROM given g

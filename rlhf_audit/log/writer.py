@@ -15,6 +15,9 @@ from rlhf_audit.log import durable, journal, keys
 from rlhf_audit.log.store import Log
 from rlhf_audit.types import Feedback, Grant, Observation, Transition
 
+# No dictionary pages: they would outlive a filtered row.
+PARQUET: Mapping[str, Any] = {"compression": "zstd", "use_dictionary": False, "store_schema": False}
+
 
 @dataclass(frozen=True)
 class SessionFacts:
@@ -189,10 +192,10 @@ def _write_feedback(
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write one sealed file: zstd, no dictionary pages (they would outlive a filtered row), atomically."""
+    """Write one sealed file, atomically."""
     durable.make_folder(path.parent)
     with durable.replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=False, store_schema=False)
+        pq.write_table(table, temporary, **PARQUET)
 
 
 def _observations(arrays: list[Observation], kind: pa.DataType) -> pa.Array:

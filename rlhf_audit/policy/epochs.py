@@ -12,6 +12,8 @@ from rlhf_audit.policy.losses import LOSSES
 from rlhf_audit.types import FloatArray, IntArray, Weights
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+_SMOOTHING = 1e-6
+"""Keeps the norm of a silenced input differentiable."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ def run(
     n_steps: int,
     learning_rate: float,
     l2: float = 0.0,
+    sparsity: float = 0.0,
 ) -> AdamState:
     """Take ``n_steps`` of Adam over batches of consecutive rows, round and round, and return the new state.
 
-    Minimised is the mean of ``loss`` over the weighted rows, plus ``l2`` / 2 times the squared kernels. Rows are
-    padded with weight 0 to a whole, rounded-up number of batches, so that few shapes are ever compiled.
+    Minimised is the mean of ``loss`` over the weighted rows, plus ``l2`` / 2 times the squared kernels, plus
+    ``sparsity`` times the summed norms of the first kernel's rows, one an input. Rows of data are padded with
+    weight 0 to a whole, rounded-up number of batches, so that few shapes are ever compiled.
 
     Args:
         state: Where to start.
@@ -81,14 +85,15 @@ def run(
         n_steps: Steps; batches after the last start again at the first.
         learning_rate: Adam's.
         l2: Strength of the penalty on kernels; biases are free.
+        sparsity: Strength of the group lasso on inputs, which silences those that explain nothing.
 
     References:
-        Kingma & Ba 2015, algorithm 1, with Keras's epsilon.
+        Kingma & Ba 2015, algorithm 1, with Keras's epsilon; Yuan & Lin 2006 (group lasso).
     """
     n_batches = -(-len(rows.actions) // batch_size)
     tensors = _batches(rows, n_actions, batch_size, n_batches)
     scale = n_batches / max(float(rows.weights.sum(dtype=np.float64)), 1.0)
-    settings = np.array([learning_rate, l2, scale], np.float32)
+    settings = np.array([learning_rate, l2, sparsity, scale], np.float32)
     counts = np.array([n_batches, n_steps, state.steps], np.int32)
     weights, first, second = _program(loss, len(state.weights))(
         state.weights, state.first, state.second, tensors, settings, counts
@@ -133,11 +138,13 @@ def _program(loss: str, n_arrays: int) -> Any:
             hidden = tf.nn.relu(tf.matmul(hidden, weights[index]) + weights[index + 1])
         return tf.matmul(hidden, weights[-2]) + weights[-1]
 
-    def gradients(weights: Sequence[Any], batch: Sequence[Any], l2: Any, scale: Any) -> list[Any]:
+    def gradients(weights: Sequence[Any], batch: Sequence[Any], penalties: Any, scale: Any) -> list[Any]:
         with tf.GradientTape() as tape:
             tape.watch(weights)
             total = scale * loss_function(logits_of(weights, batch[0]), *batch[1:])
-            total += l2 / 2 * tf.add_n([tf.reduce_sum(kernel * kernel) for kernel in weights[::2]])
+            squares = [tf.reduce_sum(kernel * kernel, axis=1) for kernel in weights[::2]]
+            total += penalties[0] / 2 * tf.add_n([tf.reduce_sum(square) for square in squares])
+            total += penalties[1] * tf.reduce_sum(tf.sqrt(squares[0] + _SMOOTHING))
         found: list[Any] = tape.gradient(total, weights)
         return found
 
@@ -149,12 +156,12 @@ def _program(loss: str, n_arrays: int) -> Any:
         settings: Any,
         counts: Any,
     ) -> Any:
-        learning_rate, l2, scale = settings[0], settings[1], settings[2]
+        learning_rate, penalties, scale = settings[0], settings[1:3], settings[3]
         n_batches, n_steps, done = counts[0], counts[1], counts[2]
 
         def step(index: Any, weights: list[Any], first: list[Any], second: list[Any]) -> Any:
             batch = [tf.gather(tensor, index % n_batches) for tensor in tensors]
-            found = gradients(weights, batch, l2, scale)
+            found = gradients(weights, batch, penalties, scale)
             taken = tf.cast(done + index + 1, tf.float32)
             rate = learning_rate * tf.sqrt(1 - _BETA_2**taken) / (1 - _BETA_1**taken)
             first = [_BETA_1 * m + (1 - _BETA_1) * g for m, g in zip(first, found, strict=True)]

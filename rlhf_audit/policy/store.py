@@ -45,8 +45,7 @@ def save(folder: Path, weights: Weights, manifest: Manifest) -> dict[str, str]:
         CARD: card(manifest).encode(),
     }
     durable.make_folder(folder.parent)
-    coming = folder.with_name(f".{folder.name}.new")
-    going = folder.with_name(f".{folder.name}.old")
+    coming, going = _beside(folder)
     for leftover in (coming, going):
         durable.destroy_tree(leftover)
     coming.mkdir()
@@ -58,6 +57,16 @@ def save(folder: Path, weights: Weights, manifest: Manifest) -> dict[str, str]:
     durable.sync_folder(folder.parent)
     durable.destroy_tree(going)
     return {name: canonical.sha256_hex(data) for name, data in files.items()}
+
+
+def destroy(folder: Path) -> None:
+    """Overwrite and remove a policy, and what an interrupted ``save`` may have left beside it."""
+    for path in (folder, *_beside(folder)):
+        durable.destroy_tree(path)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
 
 
 def load(folder: Path) -> StoredPolicy:

@@ -7,7 +7,7 @@ get the same bytes. Nothing here reads a clock, draws a random number or depends
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rlhf_audit.audits.catalogue import READING_ORDER
@@ -26,8 +26,8 @@ def build(facts: LogFacts, audits: Sequence[AuditResult], points: FigureData) ->
     Determinism:
         Every list is sorted by its content; not-a-number and infinity become null.
     """
-    listed = [_audit(result) for result in sorted(audits, key=_reading_order)]
     raters = _sorted(facts.raters)
+    listed = [_audit(_nameable(result, facts)) for result in sorted(audits, key=_reading_order)]
     return {
         "schema": SCHEMA,
         "log": {
@@ -73,6 +73,23 @@ def subject_raters(subject: str, known: Iterable[str]) -> list[str]:
 def is_insufficient(row: Mapping[str, Any]) -> bool:
     """Say whether a row of the document had too few data to judge."""
     return bool(row["note"].startswith("insufficient"))
+
+
+def _nameable(result: AuditResult, facts: LogFacts) -> AuditResult:
+    """Return the result without those who may not be named: their findings stay, their pseudonyms go.
+
+    Someone who has withdrawn is named where the pending erasure itself is the subject, and nowhere else.
+    """
+    unnamed = set(facts.erased)
+    if guidance.topic(result.id) is not guidance.PENDING:
+        unnamed |= {made.rater_id for made in facts.withdrawals} - {rater.rater_id for rater in facts.raters}
+    kept = []
+    for row in result.rows:
+        if not subject_raters(row.subject, unnamed):
+            kept.append(row)
+        elif row.flagged:
+            kept.append(replace(row, subject="a rater who has withdrawn"))
+    return replace(result, rows=tuple(kept))
 
 
 def _audit(result: AuditResult) -> dict[str, Any]:

@@ -90,6 +90,7 @@ class LogFacts:
     Attributes:
         head: The ledger's head that the facts were read at.
         as_of: RFC 3339; the moment that consent was judged at, None when the caller names none.
+        erased: Pseudonyms that the report must not hold; used to leave rows out, never written.
     """
 
     log_id: str
@@ -101,6 +102,7 @@ class LogFacts:
     policies: tuple[PolicyFacts, ...] = ()
     exports: tuple[ExportFacts, ...] = ()
     withdrawals: tuple[WithdrawalFacts, ...] = ()
+    erased: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

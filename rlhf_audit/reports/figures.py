@@ -1,7 +1,8 @@
 """The figures of a report, each made from plain data of the JSON document.
 
-What is flagged is marked by shape and by a word as well as by colour; the colours are those of Okabe and Ito (2008),
-which colour-blind readers can tell apart. A figure shows at most as many subjects as stay legible and says so.
+What is flagged is marked by shape and by a word as well as by colour; the colours are those of Okabe and Ito
+(2008), which colour-blind readers can tell apart. A figure shows only as many subjects as stay legible, and says
+so.
 """
 
 import textwrap
@@ -265,7 +266,8 @@ def latency(uid: str, rows: Sequence[Row], flagged: Collection[str], scripted: C
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel("seconds from shown to answered")
 
-    text = f"Medians from {min(row['p50'] for row in rows):.2g} to {max(row['p50'] for row in rows):.2g} seconds."
+    medians = [row["p50"] for row in rows]
+    text = f"Medians from {min(medians):.2g} to {max(medians):.2g} seconds."
     caption = "Answering time: point median, thick bar middle half, line 5th to 95th percentile. " + _shown(
         len(shown), len(rows), "flagged, then the fastest", "raters"
     )

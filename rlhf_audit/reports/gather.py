@@ -72,6 +72,7 @@ def gather(
         policies=_policies(connection, consents),
         exports=_exports(connection, consents),
         withdrawals=consents.pending,
+        erased=consents.erased,
     )
     points = FigureData(
         drift=_drift(connection),
@@ -177,8 +178,7 @@ def _drift(connection: duckdb.DuckDBPyConnection) -> tuple[DriftBin, ...]:
       WINDOW panel AS (PARTITION BY item, objective)
     )
     SELECT rater_id, tenth, count(*), sum(label), count(*) FILTER (n_others > 0),
-           sum(CAST(round((CAST(label AS DOUBLE) - CAST(others AS DOUBLE) / n_others) * {_NANO}) AS HUGEINT))
-             FILTER (n_others > 0)
+           sum(CAST(round((CAST(label AS DOUBLE) - CAST(others AS DOUBLE) / nullif(n_others, 0)) * {_NANO}) AS HUGEINT))
     FROM beside GROUP BY rater_id, tenth ORDER BY rater_id, tenth
     """
     return tuple(

@@ -43,12 +43,15 @@ class Topic:
 
 _ANYTHING = Topic((), "Read the question and the table, and ask the raters concerned before acting.")
 
+PENDING = Topic(
+    ("pending", "overdue", "erasure"),
+    "Erase now (rlhf-audit erase LOG RATER --apply), and give the rater the receipt.",
+    Picture.CONSENT,
+)
+"""The one kind of audit that names people who have withdrawn."""
+
 _TOPICS = (
-    Topic(
-        ("pending", "overdue", "erasure"),
-        "Erase now (rlhf-audit erase), and give the rater the receipt.",
-        Picture.CONSENT,
-    ),
+    PENDING,
     Topic(("sensitivity",), "State next to every result that it rests on feedback which has been withdrawn."),
     Topic(
         ("consent", "expir", "grant", "purpose"),

@@ -80,9 +80,9 @@ def draw(uid: str, title: str, description: str, height_in: float, paint: Callab
 
 
 def plain(text: str, length: int = 26) -> str:
-    """Return a label that any font has: printable ASCII and a few signs, else ``?``; cut to ``length``.
+    r"""Return a label that any font has: printable ASCII and a few signs, else ``?``; cut to ``length``.
 
-    >>> plain("r-7f3a"), plain("a\\x1b[1m\\u202eb"), plain("x" * 9, 5)
+    >>> plain("r-7f3a"), plain("a\x1b[1m\u202eb"), plain("x" * 9, 5)
     ('r-7f3a', 'a?[1m?b', 'xxxx…')
     """
     known = re.sub(r"[^ -~·…–▲]", "?", text)

@@ -28,7 +28,9 @@ def simulate(
     raters = [(f"r-clean-{i}", "") for i in range(n_clean)]
     raters += [(f"r-{plant}-{i}", plant) for i, plant in enumerate(planted)]
     n_items = n_ratings if per_item is None else n_ratings * len(raters) // per_item
-    items = [(f"e{i // 50}:{i % 50}", random.random() < 0.5, int(random.random() < 0.5)) for i in range(n_items)]
+    items = [
+        (f"e{i // 50}:{i % 50}", random.random() < 0.5, int(random.random() < 0.5)) for i in range(n_items)
+    ]
     rows: list[dict[str, Any]] = []
     for rater, plant in raters:
         mine = items if per_item is None else sorted(random.sample(items, n_ratings))
@@ -36,7 +38,13 @@ def simulate(
             seen = truth if random.random() < accuracy else not truth
             answer, latency_s = _answer(random, plant, seen, action, t / len(mine))
             rows.append(
-                {"rater": rater, "item": item, "value": float(answer), "action": action, "latency_s": latency_s}
+                {
+                    "rater": rater,
+                    "item": item,
+                    "value": float(answer),
+                    "action": action,
+                    "latency_s": latency_s,
+                }
             )
     return rows
 

@@ -17,7 +17,7 @@ SETTINGS = Settings(
     n_epochs=1,
     batch_size=1,
     l2=0.0,
-    standardise=False,
+    sparsity=0.0,
     shuffle=False,
 )
 

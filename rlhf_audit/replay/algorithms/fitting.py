@@ -26,20 +26,21 @@ class Settings:
         n_steps: Fewest Adam steps of one fit.
         n_epochs: Fewest passes over the rows; the larger of the two bounds holds.
         batch_size: Rows of one step.
-        l2: Strength of the penalty on kernels, shared out over the rows: it stands for a prior, not for data.
-        standardise: Train on observations of mean 0 and variance 1, and fold both into the first layer.
+        l2: Strength of the penalty on kernels.
+        sparsity: Strength of the group lasso on inputs. Short episodes say little of slow features, such as a
+            cart's drift; what a fit makes of them by chance grows where a better policy goes.
         shuffle: Train in one seeded order; otherwise in log order.
         folds: Parts of the cross-fit.
         rounds: Most rounds of EM.
     """
 
     loss: str = "likelihood"
-    learning_rate: float = 0.003
-    n_steps: int = 400
-    n_epochs: int = 100
+    learning_rate: float = 0.01
+    n_steps: int = 1_000
+    n_epochs: int = 200
     batch_size: int = 256
-    l2: float = 0.01
-    standardise: bool = True
+    l2: float = 0.001
+    sparsity: float = 0.03
     shuffle: bool = True
     folds: int = 3
     rounds: int = 8
@@ -86,11 +87,10 @@ def fit_network(
     initial = initial_weights(spec, seed)
     order = generator(seed, "order").permutation(len(data)) if settings.shuffle else np.arange(len(data))
     kept = np.ones(len(data), bool) if used is None else used
-    mean, spread = _scale(data.observations[kept]) if settings.standardise else _no_scale(spec)
     right = np.array([reliability.yes_when_right for reliability in reliabilities], np.float32)
     wrong = np.array([reliability.yes_when_wrong for reliability in reliabilities], np.float32)
     rows = epochs.Rows(
-        ((data.observations[order] - mean) / spread).astype(np.float32),
+        data.observations[order],
         data.actions[order],
         data.values[order],
         right[data.raters[order]],
@@ -107,31 +107,6 @@ def fit_network(
         n_steps=max(settings.n_steps, settings.n_epochs * n_batches),
         learning_rate=settings.learning_rate,
         l2=settings.l2,
+        sparsity=settings.sparsity,
     )
-    return _folded(state.named(initial), mean, spread)
-
-
-_Vector = npt.NDArray[np.float64]
-
-
-def _scale(observations: FloatArray) -> tuple[_Vector, _Vector]:
-    values = observations.astype(np.float64)
-    mean = values.mean(axis=0)
-    spread = np.sqrt(((values - mean) ** 2).mean(axis=0))
-    # A feature that never varies says nothing, and must not be blown up where it does vary later.
-    return mean, np.where(spread > 1e-6, spread, 1.0)
-
-
-def _no_scale(spec: NetworkSpec) -> tuple[_Vector, _Vector]:
-    return np.zeros(spec.observation_dim), np.ones(spec.observation_dim)
-
-
-def _folded(weights: Weights, mean: _Vector, spread: _Vector) -> Weights:
-    (kernel_name, kernel), (bias_name, bias), *rest = weights
-    scaled = kernel.astype(np.float64) / spread[:, None]
-    moved = bias - np.add.reduce(mean[:, None] * scaled, axis=0)
-    return (
-        (kernel_name, scaled.astype(np.float32)),
-        (bias_name, moved.astype(np.float32)),
-        *rest,
-    )
+    return state.named(initial)

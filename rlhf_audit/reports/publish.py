@@ -1,0 +1,69 @@
+"""A report as files: report.json, and report.html made from that JSON."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_audit import canonical
+from rlhf_audit.audits import runner
+from rlhf_audit.errors import UsageError
+from rlhf_audit.log import artefacts, durable, views
+from rlhf_audit.log.artefacts import ArtefactKind
+from rlhf_audit.log.store import Log
+from rlhf_audit.reports import document, gather, html
+
+JSON, HTML = "report.json", "report.html"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a report is, and how many findings it shows."""
+
+    html: Path
+    json: Path
+    findings: int
+
+
+def publish(log: Log, folder: Path) -> Published:
+    """Make the report of a log and enter it in the ledger; the same report again is no new entry.
+
+    Raises:
+        UsageError: ``folder`` is a place of the log's own data.
+    """
+    with log.writing():
+        path = artefacts.recorded_path(log, folder)
+        if not path.startswith("../") and not path.startswith("reports/"):
+            raise UsageError(
+                "a report can't be written among the log's own files",
+                seen=path,
+                needed="a folder outside the log, or one in its reports/",
+                fix="rlhf-audit report LOG --to LOG/reports/NAME",
+            )
+        connection = views.connect(log, log.clock.now())
+        try:
+            audits = runner.run(connection)
+            facts, points = gather.gather(connection, log.log_id, log.data_head())
+            raters = [
+                row["rater_id"]
+                for row in views.query(
+                    connection, "SELECT DISTINCT rater_id FROM raters ORDER BY rater_id"
+                ).to_pylist()
+            ]
+        finally:
+            connection.close()
+        built = document.build(facts, audits, points)
+        # The page is made from the file's bytes, so that the one can always be made again from the other.
+        contents = {JSON: document.report_bytes(built), HTML: html.render_report(built).encode()}
+        durable.make_folder(folder)
+        for name, data in contents.items():
+            durable.write(folder / name, data)
+        digests = {name: canonical.sha256_hex(data) for name, data in contents.items()}
+        known = artefacts.find(log, ArtefactKind.REPORT, path)
+        if known is None or known.facts["files"] != digests:
+            log.append("report", {"path": path, "files": digests, "rater_ids": raters})
+    return Published(folder / HTML, folder / JSON, sum(len(audit.findings) for audit in audits))
+
+
+def destroy(folder: Path) -> None:
+    """Overwrite and remove a report's two files; what else the folder holds is not ours."""
+    for name in (HTML, JSON):
+        durable.destroy(folder / name)

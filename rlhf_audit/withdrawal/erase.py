@@ -1,0 +1,260 @@
+"""Taking a rater out of everything: each step may be cut short, and is rolled forward on the next open.
+
+The order is DESIGN.md's, section 5: intent, policies and reports that hold the rater, key, folder, journals,
+policies trained again, reports made again, done, residue scan, receipt.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlhf_audit import canonical
+from rlhf_audit.consent import register
+from rlhf_audit.errors import ConsentError, DamagedError, LockedError, UsageError
+from rlhf_audit.log import artefacts, durable, journal, keys, reader, writer
+from rlhf_audit.log.artefacts import Artefact, ArtefactKind
+from rlhf_audit.log.ledger import Entry
+from rlhf_audit.log.store import Log
+from rlhf_audit.policy import lineage, store
+from rlhf_audit.reports import publish
+from rlhf_audit.withdrawal import plan, receipt, residue
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What an erasure did."""
+
+    rater_id: str
+    done: Mapping[str, Any]
+    receipt: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``erase --apply --json`` prints."""
+        policies = [
+            {name: policy[name] for name in ("name", "before", "after")} for policy in self.done["policies"]
+        ]
+        kept = {name: self.done[name] for name in ("rows", "files", "reports", "exports")}
+        return (
+            {"rater_id": self.rater_id, "applied": True}
+            | kept
+            | {"policies": policies, "receipt": self.receipt.as_posix()}
+        )
+
+
+def _quiet(_sentence: str) -> None:
+    """Nobody listens."""
+
+
+def apply(log: Log, rater_id: str, say: Say = _quiet) -> Erased:
+    """Erase a rater: everything they gave, and what was learnt from it.
+
+    Args:
+        log: From where.
+        rater_id: Whom. One who has not withdrawn is withdrawn by this.
+        say: Told each step, for a person to read.
+
+    Raises:
+        UsageError: Nobody of that name is here: never enrolled and erased are one answer.
+        LockedError: Another process is writing.
+    """
+    with log.writing():
+        writer.recover(log)
+        planned = plan.make(log, rater_id)
+        register.withdraw(log, rater_id)
+        needles = residue.needles_of(keys.read(log.layout, rater_id))
+        body = {
+            "rater_id": rater_id,
+            "rows": planned.rows,
+            "files": list(planned.files),
+            "redacted": list(planned.redacted),
+            "policies": [dict(policy) for policy in planned.policies],
+            "reports": list(planned.reports),
+            "exports": [dict(export) for export in planned.exports],
+        }
+        intent = log.append("erasure-intent", body)
+        return _finish(log, intent, needles, say)
+
+
+def heal(log: Log, repeat: bool = True) -> list[str]:
+    """Finish what a crash cut short: sessions left open, erasures begun, an erased rater come back.
+
+    Args:
+        log: Which.
+        repeat: Erase again whom a restored backup brought back; an auditor wants to see them first.
+
+    Returns:
+        A sentence for each thing done; nothing where there was nothing to do, where another process is at work,
+        or where this machine may only read: the views show no rater whose erasure has begun.
+    """
+    if not _needs_healing(log) or not _may_write(log):
+        return []
+    said: list[str] = []
+    with contextlib.suppress(LockedError), log.writing():
+        for stray in _strays(log):
+            durable.destroy_tree(stray)
+        said += [f"sealed session {name}, which had been cut short" for name in writer.recover(log)]
+        for rater_id in come_back(log) if repeat else []:
+            _destroy_rater(log, rater_id)
+            log.append("erasure-repeated", {"rater_id": rater_id})
+            said.append("erased again a rater whom a restored backup had brought back")
+        for intent in _unfinished(log):
+            _finish(log, intent, residue.needles_of_id(intent.body["rater_id"]), _quiet)
+            said.append("completed an erasure that had been cut short")
+    return said
+
+
+def come_back(log: Log) -> list[str]:
+    """Return erased raters whose key or rows are there again."""
+    done = [entry.body["rater_id"] for entry in log.ledger.of("erasure-done")]
+    layout = log.layout
+    return [r for r in done if layout.key_file(r).exists() or layout.rater_folder(r).exists()]
+
+
+def _needs_healing(log: Log) -> bool:
+    return (
+        log.layout.pending.exists()
+        or any(log.layout.journal.iterdir())
+        or bool(_unfinished(log))
+        or bool(come_back(log))
+        or bool(_strays(log))
+    )
+
+
+def _may_write(log: Log) -> bool:
+    try:
+        return bool(log.signing_key) and os.access(log.layout.root, os.W_OK)
+    except DamagedError:
+        return False
+
+
+def _strays(log: Log) -> list[Path]:
+    """Return half-written files; the ledger clears its own, since a withdrawal may be writing there."""
+    found = sorted(log.layout.root.rglob(f"*{durable.TEMPORARY_SUFFIX}"))
+    return [path for path in found if log.layout.ledger not in path.parents]
+
+
+def _unfinished(log: Log) -> list[Entry]:
+    receipts = {entry.body["rater_id"] for entry in log.ledger.of("receipt")}
+    return [entry for entry in log.ledger.of("erasure-intent") if entry.body["rater_id"] not in receipts]
+
+
+def _finish(log: Log, intent: Entry, needles: residue.Needles, say: Say) -> Erased:
+    rater_id = intent.body["rater_id"]
+    done = next((e for e in log.ledger.of("erasure-done") if e.body["rater_id"] == rater_id), None)
+    if done is None:
+        say("setting aside the policies and reports that hold the rater")
+        _quarantine(log, intent)
+        say("destroying the key and the rows")
+        _destroy_rater(log, rater_id)
+        writer.recover(log)
+        for session_id in intent.body["redacted"]:
+            _redact(log, session_id)
+        policies = [_train_again(log, policy, rater_id, say) for policy in intent.body["policies"]]
+        for path in intent.body["reports"]:
+            _report_again(log, path, rater_id, say)
+        kept = {name: intent.body[name] for name in ("rater_id", "rows", "files", "reports", "exports")}
+        body = kept | {"redacted": intent.body["redacted"], "policies": policies}
+        done = log.append("erasure-done", body)
+    say("searching every byte for what may be left")
+    found = residue.scan(log, needles)
+    path = receipt.write(log, intent, done, found)
+    return Erased(rater_id, done.body, path)
+
+
+def _quarantine(log: Log, intent: Entry) -> None:
+    rater_id = intent.body["rater_id"]
+    for policy in lineage.taught_by(log, rater_id):
+        store.destroy(policy.folder)
+    for report in artefacts.current(log, ArtefactKind.REPORT):
+        if report.holds(rater_id):
+            publish.destroy(report.folder)
+
+
+def _destroy_rater(log: Log, rater_id: str) -> None:
+    layout = log.layout
+    durable.destroy(layout.key_file(rater_id))
+    # Renamed first: from here on no view finds it, and the name that is left tells nothing.
+    going = layout.feedback / ".erasing"
+    durable.destroy_tree(going)
+    folder = layout.rater_folder(rater_id)
+    if folder.exists():
+        folder.rename(going)
+        durable.sync_folder(layout.feedback)
+    durable.destroy_tree(going)
+    for session_id in journal.open_sessions(layout):
+        events = next(iter(journal.read(layout, session_id)), None)
+        if events is None or events["rater_id"] == rater_id:
+            journal.discard(layout, session_id)
+
+
+def _redact(log: Log, session_id: str) -> None:
+    """Blank what a live policy's weights left in the steps: a few answers could be guessed from it."""
+    if any(entry.body["session_id"] == session_id for entry in log.ledger.of("redaction")):
+        return
+    facts = reader.session_facts(log, session_id)
+    files = []
+    for file in facts["files"]:
+        if "sha256" not in file:
+            continue
+        path = log.layout.root / file["path"]
+        with durable.rewriting(path) as (old, new):
+            table = pq.ParquetFile(old).read()
+            for name in ("action_probability", "behaviour_policy_sha256"):
+                if name in table.column_names:
+                    place = table.column_names.index(name)
+                    blank = pa.nulls(table.num_rows, table.schema.field(name).type)
+                    table = table.set_column(place, table.schema.field(name), blank)
+            pq.write_table(table, new, **writer.PARQUET)
+        files.append({"path": file["path"], "rows": file["rows"], "sha256": canonical.file_sha256(path)})
+    log.append("redaction", {"session_id": session_id, "files": files})
+
+
+def _train_again(log: Log, policy: Mapping[str, Any], rater_id: str, say: Say) -> dict[str, Any]:
+    path = policy["path"]
+    entry = artefacts.find(log, ArtefactKind.POLICY, path)
+    if entry is not None and entry.holds(rater_id):
+        say(f"training {policy['name']} again without the rater")
+        if not policy["found"] or not _retrained(log, entry):
+            lineage.remove(log, entry)
+        entry = artefacts.find(log, ArtefactKind.POLICY, path)
+    outcome = "retrained" if entry else "removed" if policy["found"] else "not found"
+    return {
+        "name": policy["name"],
+        "path": path,
+        "before": policy["before"],
+        "after": entry.facts["weights_sha256"] if entry else None,
+        "outcome": outcome,
+    }
+
+
+def _retrained(log: Log, policy: Artefact) -> bool:
+    """Train a policy again as it was trained; say whether anything was left to train it on."""
+    facts = policy.facts
+    if facts["mode"] == "live":
+        return False
+    from rlhf_audit.replay import retrain  # here, so that a plan and an audit never wait for TensorFlow
+
+    try:
+        retrain.retrain(log, policy.folder, facts["algorithm"], facts["seed"], facts["env_id"])
+    except (UsageError, ConsentError):
+        return False
+    return True
+
+
+def _report_again(log: Log, path: str, rater_id: str, say: Say) -> None:
+    report = artefacts.find(log, ArtefactKind.REPORT, path)
+    if report is None or not report.holds(rater_id):
+        return
+    if not report.folder.is_dir():
+        artefacts.removed(log, ArtefactKind.REPORT, path)
+        return
+    say("making a report again without the rater")
+    publish.publish(log, report.folder)

@@ -1,0 +1,121 @@
+"""The receipt of an erasure: signed JSON for machines, and a page for the rater."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from rlhf_audit import canonical
+from rlhf_audit.log import durable
+from rlhf_audit.log.ledger import Entry
+from rlhf_audit.log.store import Log
+from rlhf_audit.reports import html
+from rlhf_audit.withdrawal.residue import Scan
+
+SCHEMA = "rlhf_audit.receipt/1"
+
+
+def write(log: Log, intent: Entry, done: Entry, scan: Scan) -> Path:
+    """Write and sign a receipt, make its page, and enter both in the ledger; return the JSON's path."""
+    number = sum(1 for _ in log.ledger.of("receipt")) + 1
+    receipt_id = f"receipt-{number:04d}"
+    body = _content(log, receipt_id, intent, done, scan)
+    signature = log.signing_key.sign(canonical.json_bytes(body))
+    body["signature"] = {
+        "algorithm": "Ed25519",
+        "public_key": log.public_key.hex(),
+        "value": signature.hex(),
+    }
+    path = log.layout.receipts / f"{receipt_id}.json"
+    files = {
+        path: canonical.json_bytes(body) + b"\n",
+        path.with_suffix(".html"): html.render_receipt(body).encode(),
+    }
+    for target, data in files.items():
+        durable.write(target, data)
+    digests = {log.layout.relative(target): canonical.sha256_hex(data) for target, data in files.items()}
+    log.append("receipt", {"rater_id": intent.body["rater_id"], "files": digests})
+    return path
+
+
+def signature_holds(path: Path, public_key: bytes) -> bool:
+    """Say whether a receipt is signed by ``public_key`` (32 bytes)."""
+    try:
+        body = json.loads(path.read_bytes())
+        signature = bytes.fromhex(body.pop("signature")["value"])
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, canonical.json_bytes(body))
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidSignature):
+        return False
+    return True
+
+
+def _content(log: Log, receipt_id: str, intent: Entry, done: Entry, scan: Scan) -> dict[str, Any]:
+    withdrawn = [e for e in log.ledger.of("withdrawal") if e.body["rater_id"] == intent.body["rater_id"]]
+    return {
+        "schema": SCHEMA,
+        "receipt_id": receipt_id,
+        "log_id": log.log_id,
+        "rater_id": intent.body["rater_id"],
+        "requested_at": withdrawn[-1].at if withdrawn else intent.at,
+        "completed_at": done.at,
+        "deleted": {
+            "rows": done.body["rows"],
+            "files": len(done.body["files"]),
+            "policies": [
+                {name: policy[name] for name in ("name", "before", "after", "outcome")}
+                for policy in done.body["policies"]
+            ],
+            "reports": done.body["reports"],
+            "journals": sum(name.startswith("journal/") for name in done.body["files"]),
+        },
+        "stays": _stays(done, scan),
+        "exports": done.body["exports"],
+        "residue_scan": {
+            "files": scan.files,
+            "bytes": scan.bytes,
+            "structures": scan.structures,
+            "found": len(scan.found),
+            "places": list(scan.found),
+            "alias_and_key_searched": scan.looked_for_secrets,
+        },
+        "log_head": log.ledger.head_at(done.seq + 1).to_json(),
+    }
+
+
+def _stays(done: Entry, scan: Scan) -> list[dict[str, str]]:
+    stays = [
+        {
+            "what": "in the ledger: the random name, when consent was given and withdrawn, how many rows"
+            " there were",
+            "why": "it proves that consent was asked for and that the erasure was done; it holds no answer",
+        },
+        {
+            "what": "the steps that the program made while it was being rated",
+            "why": "they are the program's, not the rater's",
+        },
+        {
+            "what": "copies on backups and other disks that this program can't reach",
+            "why": "who keeps them must delete them; keys belong in no backup",
+        },
+    ]
+    if done.body["redacted"]:
+        stays.append(
+            {
+                "what": "the actions of a program that was learning from this rater while it acted: sessions "
+                + ", ".join(done.body["redacted"]),
+                "why": "the probabilities and weights, from which answers could be worked out, are deleted",
+            }
+        )
+    for policy in done.body["policies"]:
+        if policy["outcome"] == "not found":
+            stays.append(
+                {
+                    "what": f"the policy {policy['name']}, if there is a copy of it elsewhere",
+                    "why": "it was not in its recorded place; who holds it must train it again or delete it",
+                }
+            )
+    for name in scan.found:
+        stays.append({"what": f"a match in {name}", "why": "the search found it; a person must look"})
+    return stays

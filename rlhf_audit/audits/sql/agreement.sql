@@ -38,10 +38,10 @@ default = 0.2
 meaning = "AC1 - alpha above it is called a prevalence paradox (ours)"
 */
 WITH ratings AS (
-  SELECT item, objective, value
+  SELECT item, objective, max_by(value, (session_n, "row")) AS value
   FROM usable_for_audit
   WHERE kind = 'rating' AND value IS NOT NULL
-  QUALIFY row_number() OVER (PARTITION BY rater_id, item, objective ORDER BY session_n DESC, "row" DESC) = 1
+  GROUP BY rater_id, item, objective
 ),
 counts AS (  -- n_ik: how often label k was given to item i
   SELECT item, objective, value, count(*) AS n_ik
@@ -87,17 +87,22 @@ coefficients AS (  -- observed_1: with Krippendorff's correction for small sampl
     (percent - ac1_chance) / nullif(1 - ac1_chance, 0) AS ac1
   FROM panel CROSS JOIN chance
 ),
-expected AS (  -- what each item adds to agreement by chance
+expected AS (  -- what an item adds to agreement by chance
   SELECT
-    item, objective, m, same,
+    m, same,
     sum(n_ik * share ORDER BY n_ik * share) AS by_share,
     sum(n_ik * (1 - share_all) ORDER BY n_ik * (1 - share_all)) AS by_rest
   FROM counts JOIN items USING (item, objective) JOIN labels USING (value)
   GROUP BY item, objective, m, same
 ),
-influence AS (  -- each coefficient's linear part in each item; `excess` is how much more often the item was rated
+alike AS (  -- items with the same numbers, once: there are few of them
+  SELECT m, same, by_share, by_rest, count(*) AS n_alike
+  FROM expected
+  GROUP BY m, same, by_share, by_rest
+),
+influence AS (  -- each coefficient's linear part in such an item; `excess` is how much more often the item was rated
   SELECT
-    m, n, n_all, percent, ac1, alpha_0,
+    n, n_all, percent, ac1, alpha_0, n_alike,
     m * n / n_ratings - 1 AS excess,
     CASE WHEN m >= 2 THEN same / (m * (m - 1)) END AS percent_i,
     CASE WHEN m >= 2 THEN (n_all / n) * (same / (m * (m - 1)) - ac1_chance) ELSE 0 END / (1 - ac1_chance)
@@ -106,15 +111,15 @@ influence AS (  -- each coefficient's linear part in each item; `excess` is how 
       (same / (m - 1) * n / n_ratings - observed_1 * excess - alpha_chance) / (1 - alpha_chance)
       - 2 * (1 - alpha_0) * (by_share * n / n_ratings - alpha_chance * excess - alpha_chance) / (1 - alpha_chance)
     END AS alpha_i
-  FROM expected CROSS JOIN coefficients
+  FROM alike CROSS JOIN coefficients
 ),
 errors AS (
   SELECT
-    sqrt(sum(pow(percent_i - percent, 2) ORDER BY pow(percent_i - percent, 2))
+    sqrt(sum(n_alike * pow(percent_i - percent, 2) ORDER BY n_alike * pow(percent_i - percent, 2))
       / nullif(any_value(n) * (any_value(n) - 1), 0)) AS percent_se,
-    sqrt(sum(pow(ac1_i - ac1, 2) ORDER BY pow(ac1_i - ac1, 2))
+    sqrt(sum(n_alike * pow(ac1_i - ac1, 2) ORDER BY n_alike * pow(ac1_i - ac1, 2))
       / nullif(any_value(n_all) * (any_value(n_all) - 1), 0)) AS ac1_se,
-    sqrt(sum(pow(alpha_i - alpha_0, 2) ORDER BY pow(alpha_i - alpha_0, 2))
+    sqrt(sum(n_alike * pow(alpha_i - alpha_0, 2) ORDER BY n_alike * pow(alpha_i - alpha_0, 2))
       / nullif(any_value(n) * (any_value(n) - 1), 0)) AS alpha_se
   FROM influence
 ),

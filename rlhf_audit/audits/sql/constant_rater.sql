@@ -30,10 +30,10 @@ distribution = "binomial"
 hypothesis = "the rater gives that label as often as the others together"
 */
 WITH ratings AS (
-  SELECT rater_id, value
+  SELECT rater_id, max_by(value, (session_n, "row")) AS value
   FROM usable_for_audit
   WHERE kind = 'rating' AND value IS NOT NULL
-  QUALIFY row_number() OVER (PARTITION BY rater_id, item, objective ORDER BY session_n DESC, "row" DESC) = 1
+  GROUP BY rater_id, item, objective
 ),
 counts AS (
   SELECT rater_id, value, count(*) AS n_rk

@@ -26,10 +26,10 @@ distribution = "normal"
 hypothesis = "the rater's median kappa equals the panel's (raters only)"
 */
 WITH ratings AS (
-  SELECT rater_id, item, objective, value
+  SELECT rater_id, item, objective, max_by(value, (session_n, "row")) AS value
   FROM usable_for_audit
   WHERE kind = 'rating' AND value IS NOT NULL
-  QUALIFY row_number() OVER (PARTITION BY rater_id, item, objective ORDER BY session_n DESC, "row" DESC) = 1
+  GROUP BY rater_id, item, objective
 ),
 cells AS (  -- the contingency table of each pair
   SELECT x.rater_id AS a, y.rater_id AS b, x.value AS va, y.value AS vb, count(*) AS c

@@ -26,10 +26,10 @@ distribution = "normal"
 hypothesis = "the mean residual is 0"
 */
 WITH ratings AS (
-  SELECT rater_id, item, objective, value
+  SELECT rater_id, item, objective, max_by(value, (session_n, "row")) AS value
   FROM usable_for_audit
   WHERE kind = 'rating' AND value IS NOT NULL
-  QUALIFY row_number() OVER (PARTITION BY rater_id, item, objective ORDER BY session_n DESC, "row" DESC) = 1
+  GROUP BY rater_id, item, objective
 ),
 items AS (
   SELECT item, objective, count(*) AS m, sum(value ORDER BY value) AS total

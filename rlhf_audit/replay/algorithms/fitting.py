@@ -98,6 +98,7 @@ def fit_network(
         kept[order].astype(np.float32),
     )
     n_batches = -(-len(data) // settings.batch_size)
+    n_rows = max(int(kept.sum()), 1)
     state = epochs.run(
         epochs.AdamState.fresh(initial),
         rows,
@@ -106,7 +107,7 @@ def fit_network(
         batch_size=settings.batch_size,
         n_steps=max(settings.n_steps, settings.n_epochs * n_batches),
         learning_rate=settings.learning_rate,
-        l2=settings.l2,
-        sparsity=settings.sparsity,
+        l2=settings.l2 / n_rows,
+        sparsity=settings.sparsity / n_rows,
     )
     return state.named(initial)

@@ -1,0 +1,104 @@
+"""What several verbs take: the log, a rater, ``--json``; and how a log is opened."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+from rlhf_audit.cli import _console
+from rlhf_audit.errors import UsageError
+from rlhf_audit.log.store import Log
+
+LOG_VARIABLE = "RLHF_AUDIT_LOG"
+LARGEST_SEED = 2**63 - 1
+
+LogPath = Annotated[
+    Path, typer.Argument(metavar="LOG", envvar=LOG_VARIABLE, show_default=False, help="The log's folder.")
+]
+RaterId = Annotated[
+    str, typer.Argument(metavar="RATER", show_default=False, help="Pseudonym, as enroll printed it.")
+]
+PurposeName = Literal["training", "audit", "publication"]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Root of every random draw.")]
+
+
+class LogCommand(TyperCommand):
+    """A verb whose LOG, the first argument, may come from the environment instead."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        home = os.environ.get(LOG_VARIABLE)
+        given = self._given(ctx, args) if home else []
+        needed = sum(param.required for param in self.params if param.param_type_name == "argument")
+        # The log itself counts as needed: with one argument too few, it is the log that was left out. Before
+        # any number of sessions or audits, what is no folder is one of them.
+        if home and (len(given) < needed or (self._open_ended() and not Path(given[0]).is_dir())):
+            args = [home, *args]
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+    def _given(self, ctx: Any, args: list[str]) -> list[str]:
+        values = self.make_parser(ctx).parse_args(list(args))[0]
+        given: list[str] = []
+        for param in self.params:
+            value = values.get(param.name) if param.param_type_name == "argument" else None
+            if value is not None:
+                given += [value] if isinstance(value, str) else value
+        return given
+
+    def _open_ended(self) -> bool:
+        return any(param.nargs == -1 for param in self.params if param.param_type_name == "argument")
+
+
+def open_log(path: Path, heal: bool = True) -> Log:
+    """Open a log, and first finish in it what a crash cut short.
+
+    Raises:
+        LogError: There is no log, or it is damaged.
+    """
+    log = Log(path)
+    if heal:
+        from rlhf_audit.withdrawal import erase
+
+        for sentence in erase.heal(log):
+            _console.say(sentence)
+    return log
+
+
+def policy_folder(path: Path, log: Log) -> Path:
+    """Return the folder of a policy that is to be written.
+
+    Raises:
+        UsageError: It has no name of its own, or lies inside the log.
+    """
+    if path.name in ("", "..") or path.resolve().is_relative_to(log.layout.root.resolve()):
+        raise UsageError(
+            "that can't be a policy's folder",
+            seen=repr(os.fspath(path)),
+            needed="a folder of its own, outside of the log",
+            fix="--to policies/NAME",
+        )
+    return path
+
+
+def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    """Return what ``NAME=VALUE`` options say.
+
+    Raises:
+        UsageError: One is not of that form; what it held is not repeated, for it may be about a person.
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (equals and name.strip() and value.strip()):
+            raise UsageError(
+                f"a value of {option} can't be read",
+                seen="no name, no =, or no value",
+                needed=f"{option} NAME=VALUE",
+                fix=f"{option} language=en",
+            )
+        found[name.strip()] = value.strip()
+    return found

@@ -1,0 +1,200 @@
+"""The command line: ``rlhf-audit VERB``, and the one place where every error becomes three lines and a code."""
+
+import contextlib
+import errno
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from rlhf_audit import __version__
+from rlhf_audit.cli import (
+    _console,
+    audit,
+    consent,
+    demo,
+    enroll,
+    erase,
+    evaluate,
+    init,
+    record,
+    replay,
+    report,
+    retrain,
+    show,
+    sql,
+    verify,
+    withdraw,
+)
+from rlhf_audit.cli._options import LogCommand
+from rlhf_audit.errors import DamagedError, RlhfAuditError, StorageError, UsageError
+
+VERBS = (
+    demo,
+    init,
+    enroll,
+    consent,
+    record,
+    replay,
+    retrain,
+    evaluate,
+    audit,
+    report,
+    withdraw,
+    erase,
+    verify,
+    show,
+    sql,
+)
+"""In the order of a study; each module has ``run``, whose docstring is the help, and ``EXAMPLE``."""
+
+PROGRAM = "rlhf-audit"
+DEBUG_VARIABLE = "RLHF_AUDIT_DEBUG"
+EXIT_BUG, EXIT_STOPPED = 70, 130
+
+_REFUSALS = {
+    errno.ENOSPC: ("the disk is full", "free some space, then run this again"),
+    errno.EDQUOT: ("your share of the disk is full", "free some space, then run this again"),
+    errno.EROFS: ("that place is read-only", "choose a place that can be written"),
+    errno.EACCES: ("you may not read or write that place", "choose another place, or ask for the permission"),
+}
+
+app = typer.Typer(
+    name=PROGRAM,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        _console.out(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """Record, replay, retrain, audit and erase the human feedback that teaches a Gymnasium agent.
+
+    LOG, the first argument of most verbs, may come from RLHF_AUDIT_LOG. With --json a verb prints one JSON
+    document; what it tells meanwhile goes to standard error.
+
+    Exit codes: 0 clean; 1 findings, or a check that failed; 2 wrong usage; 3 refused (consent, lock);
+    4 unreadable, damaged or unwritable; 70 our own bug; 130 stopped.
+    """
+    if context.invoked_subcommand is None:
+        _console.say(context.get_help())
+        raise typer.Exit(UsageError.exit_code)
+
+
+for _verb in VERBS:
+    app.command(_verb.__name__.rpartition(".")[2], cls=LogCommand, epilog=f"Example: {_verb.EXAMPLE}")(
+        _verb.run
+    )
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; no traceback reaches a user."""
+    arguments = sys.argv[1:] if args is None else list(args)
+    for stream in (sys.stdout, sys.stderr):
+        # A name in another script must not end a verb under LANG=C.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    _stop_on_signals()
+    try:
+        # Typer returns a verb's own code, or that of typer.Exit; of a Ctrl-C it makes 130.
+        code = app(args=arguments, prog_name=PROGRAM, standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_STOPPED
+    except Exception as error:  # noqa: BLE001 - the one place: a bug of ours ends here too
+        return _explain(error, arguments)
+    if code == EXIT_STOPPED:
+        _console.say("stopped; what was acknowledged is kept")
+    return int(code)
+
+
+def _explain(error: Exception, arguments: Sequence[str]) -> int:
+    if os.environ.get(DEBUG_VARIABLE) == "1":
+        traceback.print_exception(error)
+    told = _told(error, arguments)
+    if told is None:
+        _console.say(
+            "error: rlhf-audit failed: this is our bug, not a mistake of yours\n"
+            # Not the message: it may hold anything.
+            f"  seen: {type(error).__name__} in {_where(error)}\n"
+            f"  to fix: run it again with {DEBUG_VARIABLE}=1 and report what it prints"
+        )
+        return EXIT_BUG
+    if not told.fix:
+        told.fix = (
+            f"{PROGRAM} verify LOG" if isinstance(told, DamagedError) else f"{_command(arguments)} --help"
+        )
+    _console.say("\n".join(_console.printable(line) for line in f"error: {told}".split("\n")))
+    return told.exit_code
+
+
+def _told(error: Exception, arguments: Sequence[str]) -> RlhfAuditError | None:
+    """Return what a user is told of an error; None for a bug of ours."""
+    if isinstance(error, RlhfAuditError):
+        return error
+    if isinstance(error, typer.TyperException):
+        message = error.format_message()
+        # An argument too many may be the second half of somebody's name.
+        seen = re.sub(r"^(Got unexpected extra arguments?)\b.*", "an argument too many", message, flags=re.S)
+        return UsageError(
+            "that command line can't be understood",
+            seen=seen.rstrip(". \n").replace("\n", " "),
+            fix=f"{_command(arguments)} --help",
+        )
+    if isinstance(error, OSError):
+        number = error.errno or _errno_in(str(error))
+        known = (error.strerror or "it gave no reason", "look at the place that is named above")
+        what, fix = _REFUSALS.get(number or 0, known)
+        seen = f" at {os.fspath(error.filename)!r}" if isinstance(error.filename, str | os.PathLike) else ""
+        name = errno.errorcode.get(number or 0, type(error).__name__)
+        return StorageError(f"the operating system refused: {what}", seen=f"{name}{seen}", fix=fix)
+    return None
+
+
+def _errno_in(message: str) -> int | None:
+    # Arrow gives the number in words only.
+    match = re.search(r"\[errno (\d+)\]", message, re.IGNORECASE)
+    return int(match[1]) if match else None
+
+
+def _command(arguments: Sequence[str]) -> str:
+    verbs = {command.name for command in app.registered_commands}
+    return next((f"{PROGRAM} {word}" for word in arguments if word in verbs), PROGRAM)
+
+
+def _where(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in frames if "rlhf_audit" in frame.filename]
+    last = (inside or frames)[-1]
+    return f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - only a name to print
+
+
+def _stop_on_signals() -> None:
+    """Let a closed terminal or a polite kill end a verb as Ctrl-C does: with everything sealed."""
+
+    def stop(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # Under nohup a closed terminal is to be survived; in a thread no signal can be set.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            with contextlib.suppress(ValueError):
+                signal.signal(number, stop)

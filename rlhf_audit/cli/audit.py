@@ -1,0 +1,144 @@
+"""``audit``: run the SQL audits."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rlhf_audit.cli import _console
+from rlhf_audit.cli._options import AsJson, LogPath, open_log
+from rlhf_audit.errors import CheckFailedError, UsageError
+from rlhf_audit.log.store import Log
+from rlhf_audit.types import AuditResult, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rlhf_audit.audits.runner import Overrides
+
+EXAMPLE = "rlhf-audit audit study severity drift --set severity.threshold=0.3"
+
+
+def run(
+    log_path: LogPath,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", show_default=False, help="Which; all if none is named."),
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Say which audits there are; run none.")] = False,
+    fail_on: Annotated[
+        Literal["info", "warning", "error", "never"],
+        typer.Option(help="Exit with 1 at findings of this severity or above."),
+    ] = "warning",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="ID.param=V", help="Set a parameter of an audit.")
+    ] = None,
+    engine: Annotated[Literal["duckdb", "spark"], typer.Option(help="What runs the SQL.")] = "duckdb",
+    print_sql: Annotated[
+        bool, typer.Option("--print-sql", help="Print the text for any DuckDB shell; run nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Ask the audits' questions of the consented feedback; exits with 1 when there are findings."""
+    from rlhf_audit.audits import runner
+    from rlhf_audit.log import views
+
+    if engine != "duckdb":
+        raise UsageError(
+            f"the engine {engine} is not in this version",
+            needed="duckdb; spark comes with the extra spark in a later version",
+            fix="leave --engine out",
+        )
+    log = open_log(log_path)
+    if listing:
+        return _list(log, ids or None, as_json)
+    overrides = runner.parse_overrides(settings or [])
+    if print_sql:
+        return _print_sql(log, ids or None, overrides, as_json)
+    connection = views.connect(log, log.clock.now())
+    try:
+        with _console.Progress() as progress:
+            results = runner.run(connection, ids or None, overrides, progress.show)
+    finally:
+        connection.close()
+    result = {
+        "findings": [
+            {"audit": one.id, "severity": one.severity.value, **asdict(row)}
+            for one in results
+            for row in one.findings
+        ],
+        "audits": [
+            {
+                "id": one.id,
+                "question": one.question,
+                "severity": one.severity.value,
+                "parameters": one.parameters,
+                "rows": [asdict(row) for row in one.rows],
+            }
+            for one in results
+        ],
+    }
+    _console.emit("audit", log.ledger.head, result, "\n\n".join(map(_told, results)), as_json)
+    return CheckFailedError.exit_code if _fails(results, fail_on) else 0
+
+
+def _fails(results: "Sequence[AuditResult]", fail_on: str) -> bool:
+    if fail_on == "never":
+        return False
+    order = list(Severity)
+    least = order.index(Severity(fail_on))
+    return any(one.findings and order.index(one.severity) >= least for one in results)
+
+
+def _told(one: AuditResult) -> str:
+    columns = ("subject", "n", "value", "lower", "upper", "p", "q", "flagged", "note")
+    found = f"{len(one.findings)} findings" if one.findings else "no finding"
+    head = f"{one.id} ({one.severity.value}): {one.question}\n{found}"
+    rows = [
+        [
+            row.subject,
+            row.n,
+            *(
+                None if number is None else float(f"{number:.3g}")
+                for number in (row.value, row.lower, row.upper, row.p, row.q)
+            ),
+            row.flagged,
+            row.note,
+        ]
+        for row in one.rows
+    ]
+    return f"{head}\n{_console.table(columns, rows)}" if rows else head
+
+
+def _list(log: Log, ids: list[str] | None, as_json: bool) -> int:
+    from rlhf_audit.audits import catalogue
+
+    chosen = [catalogue.find(name) for name in ids or catalogue.load()]
+    listed: list[dict[str, Any]] = [
+        {
+            "id": audit.id,
+            "severity": audit.severity.value,
+            "question": audit.question,
+            "parameters": {name: parameter.default for name, parameter in audit.parameters.items()},
+        }
+        for audit in chosen
+    ]
+    text = "\n".join(
+        f"{one['id']} ({one['severity']})\n  {one['question']}\n  "
+        + ", ".join(f"{name}={value}" for name, value in one["parameters"].items())
+        for one in listed
+    )
+    _console.emit("audit", log.ledger.head, {"findings": [], "audits": listed}, text, as_json)
+    return 0
+
+
+def _print_sql(log: Log, ids: list[str] | None, overrides: "Overrides", as_json: bool) -> int:
+    from rlhf_audit.audits import catalogue, runner
+    from rlhf_audit.log import views
+
+    chosen = [catalogue.find(name) for name in ids or catalogue.load()]
+    # Without groups: they are the raters' own, and a printed text goes anywhere.
+    parts = [views.script(log, log.clock.now()), *(runner.printable_sql(one, overrides) for one in chosen)]
+    text = "\n".join(parts)
+    _console.emit("audit", log.ledger.head, {"sql": text}, text, as_json)
+    return 0

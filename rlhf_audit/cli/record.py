@@ -1,0 +1,159 @@
+"""``record``: one session of feedback."""
+
+import re
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rlhf_audit.cli import _console
+from rlhf_audit.cli._options import LARGEST_SEED, AsJson, LogPath, open_log, policy_folder
+from rlhf_audit.errors import UsageError
+from rlhf_audit.log.store import Log
+
+if TYPE_CHECKING:
+    from rlhf_audit.raters.base import FeedbackSource
+    from rlhf_audit.recording import Recorded, Request
+
+EXAMPLE = "rlhf-audit record study --env CartPole-v1 --rater r-1a2b3c4d --source terminal --ask every:10"
+
+_Kind = Literal["rating", "comparison", "correction", "demonstration"]
+
+
+def run(
+    log_path: LogPath,
+    rater: Annotated[str, typer.Option(metavar="R", help="Who gives the feedback.")],
+    source: Annotated[str, typer.Option(metavar="terminal|scripted:NAME", help="How they give it.")],
+    env: Annotated[
+        str | None, typer.Option(metavar="ID", help="The environment; may be left out with --rate.")
+    ] = None,
+    kind: Annotated[_Kind, typer.Option(help="What is asked for.")] = "rating",
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Who acts: a policy that retrain wrote.  [default: the untrained network]"
+        ),
+    ] = None,
+    learn: Annotated[bool, typer.Option("--learn", help="Let the policy learn from each answer.")] = False,
+    algorithm: Annotated[
+        Literal["likelihood", "article"] | None,
+        typer.Option(help="How it learns with --learn.  [default: likelihood]"),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="policies/NAME", help="Where to save what was learnt.")
+    ] = None,
+    ask: Annotated[str, typer.Option(metavar="every:N", help="Ask about every N-th step.")] = "every:1",
+    max_feedback: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after so many answers.")
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Stop after so many episodes.  [default: 1 for a script without a limit]"
+        ),
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option(metavar="SESSION", help="Rate the steps of a recorded session again.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=LARGEST_SEED,
+            metavar="S",
+            help="Root of every random draw.  [default: drawn, and told]",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record one session: the agent acts, the rater says whether each action was right.
+
+    At a terminal single keys answer: 1 yes, 0 no, s skip, u undo, p pause, w withdraw now, q quit, ? help.
+    Without one, each line of the input is an answer.
+    """
+    from rlhf_audit.recording import Request, record
+    from rlhf_audit.types import Kind
+
+    if algorithm is not None and not learn:
+        raise UsageError("--algorithm is how a policy learns", needed="--learn with it", fix="add --learn")
+    if episodes is None and max_feedback is None and source != "terminal":
+        episodes = 1
+    ask_every = _every(ask)
+    log = open_log(log_path)
+    request = Request(
+        rater_id=rater,
+        source=source,
+        env_id=env,
+        kind=Kind(kind),
+        policy=policy,
+        learn=(algorithm or "likelihood") if learn else None,
+        to=policy_folder(to, log) if to is not None else None,
+        ask_every=ask_every,
+        episodes=episodes,
+        max_feedback=max_feedback,
+        rates=rate,
+        seed=secrets.randbits(32) if seed is None else seed,
+    )
+    _console.say(f"seed {request.seed}")
+    with _console.Progress() as progress:
+        tell = (lambda done: progress.count("question", done + 1)) if source != "terminal" else None
+        recorded = record(log, request, lambda: _terminal(log, request), tell)
+    _report(log, log_path, request, recorded, as_json)
+
+
+def _every(text: str) -> int:
+    match = re.fullmatch(r"every:([1-9][0-9]{0,8})", text)
+    if match is None:
+        raise UsageError(
+            "--ask can't be read", seen=repr(text[:40]), needed="every:N, N from 1", fix="--ask every:10"
+        )
+    return int(match[1])
+
+
+def _terminal(log: Log, request: "Request") -> "FeedbackSource":
+    from rlhf_audit import envs
+    from rlhf_audit.log import reader
+    from rlhf_audit.raters.terminal import TerminalSource
+
+    if request.rates is not None:
+        recorded = reader.session_facts(log, request.rates)["env"]
+        return TerminalSource(
+            envs.observation_meanings(recorded["env_id"], recorded["observation_space"]["shape"][0])
+        )
+    assert request.env_id is not None
+    env = envs.open_env(request.env_id)
+    try:
+        size = envs.describe(env).observation_dim
+    finally:
+        env.close()
+    return TerminalSource(envs.observation_meanings(request.env_id, size))
+
+
+def _report(log: Log, log_path: Path, request: "Request", recorded: "Recorded", as_json: bool) -> None:
+    text = "Nothing was given, so nothing was recorded."
+    if recorded.session_id is not None:
+        text = (
+            f"{recorded.session_id}: {recorded.feedback} answers on {recorded.steps} steps"
+            f" in {recorded.episodes} episodes, seed {request.seed}"
+        )
+        if request.rates is not None:
+            text = f"{recorded.session_id}: {recorded.feedback} answers on the steps of {request.rates}"
+    if recorded.session_id is not None and request.learn:
+        text += f"\nweights {recorded.weights_sha256}"
+        text += f"\nsaved in {request.to}" if request.to and not recorded.withdrew else ""
+    if recorded.withdrew:
+        text += (
+            f"\n{request.rater_id} withdrew: from now on nothing of theirs is used."
+            f"\nErase it: rlhf-audit erase {log_path} {request.rater_id} --apply"
+        )
+    result = {
+        "session_id": recorded.session_id,
+        "episodes": recorded.episodes,
+        "steps": recorded.steps,
+        "feedback": recorded.feedback,
+        "weights_sha256": recorded.weights_sha256,
+        "seed": request.seed,
+        "withdrew": recorded.withdrew,
+    }
+    _console.emit("record", log.ledger.head, result, text, as_json)

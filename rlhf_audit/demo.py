@@ -19,7 +19,7 @@ from rlhf_audit.log.store import Log
 from rlhf_audit.recording import Request, record
 from rlhf_audit.reports import publish
 from rlhf_audit.seeds import SeededEntropy
-from rlhf_audit.types import AuditResult, Purpose
+from rlhf_audit.types import Purpose
 from rlhf_audit.verification import verify
 from rlhf_audit.withdrawal import erase
 
@@ -31,6 +31,7 @@ SAMPLE = (*TOUR, "favours-1", "tires", "fast", "copies")
 _ASK_EVERY, _ANSWERS = 5, 200
 _SAMPLE_SEED = 2017
 _SAMPLE_START = datetime(2026, 3, 4, 9, tzinfo=UTC)
+_LEAVER = "inverted"
 _MARK = ".rlhf_audit_demo"
 
 
@@ -50,8 +51,8 @@ class Panel:
 def record_panel(log: Log, names: Sequence[str], seed: int) -> Panel:
     """Enrol scripted raters, record one session, and let every other rater rate its steps again.
 
-    A rater's draws depend on the seed and the script's name only, so that a log without one of them is the same
-    in all else.
+    A rater's draws depend on the seed and the script's name only: a log without one of them is the same in
+    all else.
     """
     terms.add(log)
     raters: dict[str, str] = {}
@@ -98,62 +99,84 @@ def run(directory: Path, say: Callable[[str], None]) -> dict[str, Any]:
     Raises:
         UsageError: ``directory`` holds something else.
     """
-    from rlhf_audit.policy import store as policies
-    from rlhf_audit.replay import evaluation, retrain, rollout
-
     _make_room(directory)
-    say(f"1  a log in {directory}/log, and five scripted raters who have agreed to training and audits")
     log = store.create(directory / "log")
+    panel, replayed = _taught(log, say)
+    folder = directory / "policies" / "cartpole"
+    mean_return = _trained(log, folder, say)
+    findings, report = _audited(log, panel, directory / "report", say)
+    receipt, after = _left(log, panel.raters[_LEAVER], say)
+    control = _control(directory / "control")
+    same = "the same digest" if control == after else f"ANOTHER digest {control}"
+    say(f"     a log in which they never took part trains to {same}")
+    say(f"     receipt: {receipt.with_suffix('.html')}")
+    verified = verify(directory / "log")
+    checked = f"{verified.entries} ledger entries and {verified.files} files"
+    say(f"9  verified {checked}: {'all in order' if verified.ok else verified.problems}")
+    return {
+        "log": str(directory / "log"),
+        "report": str(report),
+        "receipt": str(receipt),
+        "replayed_identical": replayed,
+        "mean_return": mean_return,
+        "weights_sha256": after,
+        "control_weights_sha256": control,
+        "findings": findings,
+        "verified": verified.ok,
+    }
+
+
+def _taught(log: Log, say: Callable[[str], None]) -> tuple[Panel, bool]:
+    from rlhf_audit.replay import rollout
+
+    say(f"1  a log in {log.layout.root}, and {len(TOUR)} scripted raters who agree to training and audits")
     panel = record_panel(log, TOUR, seed=1)
     for name, rater_id in panel.raters.items():
         say(f"     {rater_id}  scripted: {name}")
     say(f"2  recorded {ENV_ID}: each has rated the same {_ANSWERS} steps of session {panel.base}")
     replayed = rollout.replay(log, panel.base)
-    outcome = (
-        "identical to the last bit" if replayed.difference is None else f"differs: {replayed.difference}"
-    )
-    say(f"3  replayed {replayed.steps} steps from seeds: {outcome}")
-    folder = directory / "policies" / "cartpole"
-    before = retrain.retrain(log, folder)
+    outcome = f"differs at {replayed.difference}" if replayed.difference else "identical to the last bit"
+    say(f"3  replayed {replayed.steps} steps from their seeds: {outcome}")
+    return panel, replayed.difference is None
+
+
+def _trained(log: Log, folder: Path, say: Callable[[str], None]) -> float:
+    from rlhf_audit.policy import store as policies
+    from rlhf_audit.replay import evaluation, retrain
+
+    trained = retrain.retrain(log, folder)
     policy = policies.load(folder)
     score = evaluation.evaluate(policy.weights, policy.spec, ENV_ID)
-    say(f"4  retrained offline from {before.rows} ratings: weights {before.weights_sha256[:16]}…")
-    say(
-        f"     mean return {score.mean_return:.0f} [{score.lower:.0f}, {score.upper:.0f}] over {score.episodes} episodes"
-    )
-    audits = _audit(log)
+    say(f"4  retrained offline from {trained.rows} ratings: weights {trained.weights_sha256[:16]}…")
+    interval = f"[{score.lower:.0f}, {score.upper:.0f}]"
+    say(f"     mean return {score.mean_return:.0f} {interval} over {score.episodes} episodes, of at most 500")
+    return score.mean_return
+
+
+def _audited(log: Log, panel: Panel, folder: Path, say: Callable[[str], None]) -> tuple[int, Path]:
+    with contextlib.closing(views.connect(log, log.clock.now())) as connection:
+        audits = runner.run(connection)
     say("5  audited; flagged:")
-    for line in _findings(audits, panel):
-        say(f"     {line}")
-    report = publish.publish(log, directory / "report")
+    names = {rater_id: name for name, rater_id in panel.raters.items()}
+    for audit in audits:
+        if audit.findings:
+            subjects = [_named(row.subject, names) for row in audit.findings]
+            more = f" and {len(subjects) - 3} more" if len(subjects) > 3 else ""
+            say(f"     {audit.id}: {', '.join(subjects[:3])}{more}")
+    report = publish.publish(log, folder)
     say(f"6  report with figures: {report.html}")
-    leaver = panel.raters["inverted"]
-    _, due = register.withdraw(log, leaver)
+    return report.findings, report.html
+
+
+def _left(log: Log, rater_id: str, say: Callable[[str], None]) -> tuple[Path, str]:
+    _, due = register.withdraw(log, rater_id)
     say(
-        f"7  {leaver} (scripted: inverted) withdraws; nothing of theirs is used any more; erasure due {due:%Y-%m-%d}"
+        f"7  {rater_id} (scripted: {_LEAVER}) withdraws: not used from now on, to be erased by {due:%Y-%m-%d}"
     )
-    erased = erase.apply(log, leaver)
-    after = erased.done["policies"][0]["after"]
-    say(f"8  erased: {erased.done['rows']} rows gone, policy trained again: {after[:16]}…, report made again")
-    control = _control(directory / "control", leaving_out="inverted")
-    same = "the same digest" if control == after else f"ANOTHER digest {control}"
-    say(f"     a log in which they never took part trains to {same}")
-    say(f"     receipt: {erased.receipt.with_suffix('.html')}")
-    verified = verify(directory / "log")
-    say(
-        f"9  verified {verified.entries} ledger entries and {verified.files} files: {'all in order' if verified.ok else verified.problems}"
-    )
-    return {
-        "log": str(directory / "log"),
-        "report": str(report.html),
-        "receipt": str(erased.receipt),
-        "replayed_identical": replayed.difference is None,
-        "mean_return": score.mean_return,
-        "weights_sha256": after,
-        "control_weights_sha256": control,
-        "findings": sum(len(audit.findings) for audit in audits),
-        "verified": verified.ok,
-    }
+    erased = erase.apply(log, rater_id)
+    after = str(erased.done["policies"][0]["after"])
+    say(f"8  erased: {erased.done['rows']} rows gone, report made again, policy trained again: {after[:16]}…")
+    return erased.receipt, after
 
 
 def _make_room(directory: Path) -> None:
@@ -167,29 +190,13 @@ def _make_room(directory: Path) -> None:
     (directory / _MARK).touch()
 
 
-def _control(directory: Path, leaving_out: str) -> str:
-    """Return the digest trained from a log by the same commands and seeds, without one rater."""
+def _control(directory: Path) -> str:
+    """Return the digest trained from a log by the same commands and seeds, without the one who left."""
     from rlhf_audit.replay import retrain
 
     log = store.create(directory / "log")
-    record_panel(log, [name for name in TOUR if name != leaving_out], seed=1)
+    record_panel(log, [name for name in TOUR if name != _LEAVER], seed=1)
     return retrain.retrain(log, directory / "policies" / "cartpole").weights_sha256
-
-
-def _audit(log: Log) -> tuple[AuditResult, ...]:
-    with contextlib.closing(views.connect(log, log.clock.now())) as connection:
-        return runner.run(connection)
-
-
-def _findings(audits: Sequence[AuditResult], panel: Panel) -> list[str]:
-    names = {rater_id: name for name, rater_id in panel.raters.items()}
-    lines = []
-    for audit in audits:
-        if audit.findings:
-            worst = [_named(row.subject, names) for row in audit.findings]
-            shown = ", ".join(worst[:3]) + (f" and {len(worst) - 3} more" if len(worst) > 3 else "")
-            lines.append(f"{audit.id}: {shown}")
-    return lines
 
 
 def _named(subject: str, names: dict[str, str]) -> str:

@@ -85,8 +85,9 @@ def _section(audit: AuditFile) -> str:
     ]
     if audit.test is not None:
         lines.append(f"- Test: {audit.test.distribution.value}, two-sided; {audit.test.hypothesis}.")
-    lines += ["", "| parameter | type | default | meaning |", "|---|---|---|---|"]
-    lines += [_parameter_row(parameter) for parameter in audit.parameters.values()]
+    if audit.parameters:
+        lines += ["", "| parameter | type | default | meaning |", "|---|---|---|---|"]
+        lines += [_parameter_row(parameter) for parameter in audit.parameters.values()]
     lines.append("")
     lines += [f"- {caveat}" for caveat in audit.caveats]
     if audit.references:

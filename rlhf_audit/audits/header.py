@@ -11,8 +11,8 @@ from rlhf_audit.types import Severity
 _FILE = re.compile(r"\A/\*(?P<header>.*?)\*/\s*(?P<body>.*?);?\s*\Z", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\$([a-z][a-z0-9_]*)")
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_REQUIRED = ("id", "question", "severity", "reads", "grain", "n_min", "n_counts", "value", "flag")
-_OPTIONAL = ("params", "test", "caveats", "references")
+_REQUIRED = ("id", "question", "severity", "reads", "grain", "n_counts", "value", "flag")
+_OPTIONAL = ("n_min", "params", "test", "caveats", "references")
 
 
 class Distribution(StrEnum):
@@ -73,7 +73,7 @@ class AuditFile:
         n_counts: What the column ``n`` counts, and ``n_min`` is compared with.
         value: What the column ``value`` holds, with its unit.
         flag: When a row is a finding, in words.
-        parameters: By name; ``n_min`` is one of them.
+        parameters: By name; ``n_min`` is one of them where the audit estimates anything.
         header: The opening comment, as in the file.
         body: The SELECT, with its placeholders.
     """
@@ -126,7 +126,7 @@ def parse(text: str) -> AuditFile:
         body=match["body"],
     )
     used, known = placeholders(audit.body), set(audit.parameters)
-    if used - known or known - used - {"n_min"}:
+    if used != known:
         raise ValueError(
             f"audit {audit.id}: the SQL uses {sorted(used)}, the header explains {sorted(known)}"
         )
@@ -164,7 +164,9 @@ def substitute(body: str, values: dict[str, float], parameters: dict[str, Parame
 
 def _parameters(fields: dict[str, Any]) -> dict[str, Parameter]:
     kinds: dict[str, type[int] | type[float]] = {"int": int, "float": float}
-    found = {"n_min": Parameter("n_min", int, fields["n_min"], f"fewest {fields['n_counts']}")}
+    found: dict[str, Parameter] = {}
+    if "n_min" in fields:  # an audit that only counts needs none
+        found["n_min"] = Parameter("n_min", int, fields["n_min"], f"fewest {fields['n_counts']}")
     for name, spec in fields.get("params", {}).items():
         if set(spec) != {"type", "default", "meaning"} or type(spec["default"]) is not kinds[spec["type"]]:
             raise ValueError(f"parameter {name} of {fields['id']}: needed type, default (of it) and meaning")

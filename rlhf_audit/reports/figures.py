@@ -224,7 +224,7 @@ def answers(uid: str, tallies: Sequence[Row], flagged: Collection[str], scripted
     """Return the share of each rater's commonest answer: 1 is somebody who always answers the same."""
     judged = [(row["n_commonest"] / row["n"], row) for row in tallies if row["n"]]
     if not judged:
-        return Figure(None, "No figure: nobody has answered yet.")
+        return Figure(None, "No figure: no answer may be audited yet.")
     judged.sort(key=lambda pair: (pair[1]["rater_id"] not in flagged, -pair[0], pair[1]["rater_id"]))
     shown = sorted(judged[:MOST_ROWS], key=lambda pair: (pair[0], pair[1]["rater_id"]))
     middle = median(share for share, _ in judged)

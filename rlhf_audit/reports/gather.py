@@ -118,8 +118,13 @@ def _raters(connection: duckdb.DuckDBPyConnection, consents: Consents) -> tuple[
 
 
 def _counts(connection: duckdb.DuckDBPyConnection, listed: Iterable[RaterFacts], erased: int) -> Counts:
-    sessions, episodes = _rows(connection, "SELECT count(DISTINCT session_id), count(*) FROM episodes")[0]
-    (steps,) = _rows(connection, "SELECT count(*) FROM steps")[0]
+    # A session that rates an older one again has feedback and no episodes.
+    sessions, episodes, steps = _rows(
+        connection,
+        """SELECT (SELECT count(*) FROM (SELECT session_id FROM episodes UNION
+                                        SELECT session_id FROM usable_for_audit)),
+                  (SELECT count(*) FROM episodes), (SELECT count(*) FROM steps)""",
+    )[0]
     raters = tuple(listed)
     return Counts(
         sessions=sessions,
@@ -178,7 +183,8 @@ def _drift(connection: duckdb.DuckDBPyConnection) -> tuple[DriftBin, ...]:
       WINDOW panel AS (PARTITION BY item, objective)
     )
     SELECT rater_id, tenth, count(*), sum(label), count(*) FILTER (n_others > 0),
-           sum(CAST(round((CAST(label AS DOUBLE) - CAST(others AS DOUBLE) / nullif(n_others, 0)) * {_NANO}) AS HUGEINT))
+           sum(CAST(round((CAST(label AS DOUBLE) - CAST(others AS DOUBLE) / nullif(n_others, 0)) * {_NANO})
+             AS HUGEINT))
     FROM beside GROUP BY rater_id, tenth ORDER BY rater_id, tenth
     """
     return tuple(

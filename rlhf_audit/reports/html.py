@@ -29,7 +29,7 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-_SUMMARY_PICTURES = (Picture.EPISODE, Picture.DRIFT, Picture.ANSWERS, Picture.LATENCY)
+_RECORD_PICTURES = (Picture.AGREEMENT, Picture.EPISODE, Picture.DRIFT, Picture.ANSWERS, Picture.LATENCY)
 
 
 def render_report(document: Mapping[str, Any]) -> str:
@@ -38,19 +38,18 @@ def render_report(document: Mapping[str, Any]) -> str:
     Determinism:
         A function of ``document`` alone.
     """
-    placed = _figures(document)
+    beside, alone = _figures(document)
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             document=document,
             audits=[
-                {**audit, "figure": placed.get(audit["id"]), "groups": _row_groups(audit["rows"])}
+                {**audit, "figure": beside.get(audit["id"]), "groups": _row_groups(audit["rows"])}
                 for audit in document["audits"]
             ],
-            record_figures=[placed[key] for key in _SUMMARY_PICTURES if key in placed],
-            agreement_figure=placed.get(Picture.AGREEMENT),
-            consent_figure=placed[Picture.CONSENT],
+            record_figures=[alone[picture] for picture in _RECORD_PICTURES if picture in alone],
+            consent_figure=alone[Picture.CONSENT],
             scripts={r["rater_id"]: r["scripted"] for r in document["raters"] if r["scripted"] is not None},
             report_sha256=report_sha256(document),
             most_table_rows=MOST_TABLE_ROWS,
@@ -72,8 +71,8 @@ def render_receipt(receipt: Mapping[str, Any]) -> str:
     )
 
 
-def _figures(document: Mapping[str, Any]) -> dict[str, Figure]:
-    """Return the figures by the audit they stand beside, or by their own name where there is no such audit."""
+def _figures(document: Mapping[str, Any]) -> tuple[dict[str, Figure], dict[Picture, Figure]]:
+    """Return the figures by id of the audit that they stand beside, and those that no audit is about."""
     points = document["figures"]
     scripted = {rater["rater_id"] for rater in document["raters"] if rater["scripted"] is not None}
     known = [rater["rater_id"] for rater in document["raters"]]
@@ -97,16 +96,13 @@ def _figures(document: Mapping[str, Any]) -> dict[str, Figure]:
         ),
         Picture.AGREEMENT: figures.agreement("fig-agreement", coefficients),
     }
-    placed: dict[str, Figure] = {}
-    for picture, figure in common.items():
-        beside = audits.get(picture)
-        placed[beside[0]["id"] if beside else picture] = figure
-    placed[Picture.CONSENT] = timeline.consent(
-        "fig-consent", points["spells"], scripted, document["log"]["as_of"]
-    )
+    beside = {audits[picture][0]["id"]: figure for picture, figure in common.items() if picture in audits}
+    alone = {picture: figure for picture, figure in common.items() if picture not in audits}
+    as_of = document["log"]["as_of"]
+    alone[Picture.CONSENT] = timeline.consent("fig-consent", points["spells"], scripted, as_of)
     for number, audit in enumerate(document["audits"]):
-        placed.update(_own_figure(f"fig-{number + 1}", audit, scripted))
-    return placed
+        beside |= _own_figure(f"fig-{number + 1}", audit, scripted)
+    return beside, alone
 
 
 def _own_figure(uid: str, audit: Mapping[str, Any], scripted: set[str]) -> dict[str, Figure]:

@@ -29,7 +29,8 @@ TABLES = {
     },
     "grants": {
         "grant_id": "VARCHAR", "rater_id": "VARCHAR", "state": "VARCHAR", "terms_sha256": "VARCHAR",
-        "purposes": "VARCHAR[]", '"method"': "VARCHAR", "given_at": "TIMESTAMPTZ", "expires_at": "TIMESTAMPTZ",
+        "purposes": "VARCHAR[]", '"method"': "VARCHAR", "given_at": "TIMESTAMPTZ",
+        "expires_at": "TIMESTAMPTZ",
     },
     "withdrawals": {
         "rater_id": "VARCHAR", "purposes": "VARCHAR[]", "withdrawn_at": "TIMESTAMPTZ",
@@ -91,8 +92,8 @@ def _expand(ratings: Rows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             steps[episode, step] = {"episode_id": episode, "step": step, "action": int(action)}
         position = seen[rater] = seen.get(rater, -1) + 1
         defaults = {
-            "rater_id": rater, "session_id": f"s-{rater}", "session_n": 1, "row": position, "episode_id": episode,
-            "step": step, "item": f"{episode}:{step}", "kind": "rating", "objective": "correct", "n_steps": 1,
+            "rater_id": rater, "session_id": f"s-{rater}", "session_n": 1, "row": position,
+            "episode_id": episode, "step": step, "item": f"{episode}:{step}", "kind": "rating", "objective": "correct", "n_steps": 1,
             "consent": True, "grant_id": f"g-{rater}", "shown_at": "2026-03-04T10:00:00Z",
             "answered_at": "2026-03-04T10:00:01Z", "latency_s": 1.0, "position": position,
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""agreement and pairwise_kappa against printed values and reference libraries; constant and random raters in real data.
+"""Audits against printed values and reference libraries, and against the truth that real data sets have.
 
 Raw ratings give irrCAC's raw standard errors. A contingency table gives its table ones, which divide by n where
 those for raw ratings divide by n - 1: hence the factor.
@@ -25,7 +25,7 @@ TABLES = (
     "irrCAC_cont3x3abstractors", "irrCAC_cont4x4diagnosis", "irr_vision_table",
 )  # fmt: skip
 OTHER_SE = {("irrCAC_distrib_6raters", "alpha")}
-"""irrCAC's function for counts prints another standard error of alpha than its own function for raw ratings, where
+"""irrCAC's function for counts prints another standard error of alpha than its function for raw ratings, where
 alpha and Fleiss' kappa share one if all items have as many ratings; we follow the latter."""
 REAL_SETS = ("snow2008_rte", "welinder2010_bluebirds")
 
@@ -96,7 +96,7 @@ def test_paradox_is_named() -> None:
 
 
 def test_random_raters_in_real_data_are_those_who_are_often_wrong() -> None:
-    """Snow et al. 2008: whom the audit flags, without seeing the truth, is far less often right than the rest."""
+    """Snow et al. 2008: whom the audit flags, without the truth, is far less often right than the rest."""
     path = REAL / "snow2008_rte.csv"
     given = ratings("snow2008_rte")
     with path.open(newline="", encoding="utf-8") as stream:

@@ -14,7 +14,9 @@ from rlhf_audit.types import AuditResult, AuditRow
 
 Ratings = list[dict[str, Any]]
 # low enough for small panels to be judged
-LOW = {name: {"n_min": 4} for name in catalogue.READING_ORDER} | {"action_bias": {"n_min": 3, "n_other": 2}}
+LOW = {name: {"n_min": 4} for name, audit in catalogue.load().items() if audit.parameters} | {
+    "action_bias": {"n_min": 3, "n_other": 2}
+}
 FEW = settings(max_examples=8, deadline=None, derandomize=True)
 
 
@@ -27,8 +29,8 @@ def panels(draw: st.DrawFn, labels: tuple[float, ...] = (0.0, 1.0)) -> Ratings:
     actions = [random.randrange(2) for _ in range(n_items)]
     return [
         {
-            "rater": f"r-{rater}", "item": f"e:{item}", "value": random.choice(labels), "action": actions[item],
-            "latency_s": random.choice([0.1, 1.0, 2.5, 4.0]), "session_n": 1 + item // 7, "row": item,
+            "rater": f"r-{rater}", "item": f"e:{item}", "value": random.choice(labels),
+            "action": actions[item], "latency_s": random.choice([0.1, 1.0, 2.5, 4.0]), "session_n": 1 + item // 7, "row": item,
         }
         for rater in range(n_raters)
         for item in range(n_items)
@@ -123,8 +125,8 @@ def test_a_stronger_plant_never_lowers_the_value(
 ) -> None:
     random = Random(8)
     ratings = [
-        {"rater": f"r-{rater}", "item": f"e:{item}", "value": float(random.random() < 0.5), "action": item % 2,
-         "latency_s": 2.0}
+        {"rater": f"r-{rater}", "item": f"e:{item}", "value": float(random.random() < 0.5),
+         "action": item % 2, "latency_s": 2.0}
         for rater in range(4)
         for item in range(40)
     ]  # fmt: skip

@@ -245,6 +245,7 @@ def test_unknown_audits_and_overrides_are_usage_errors() -> None:
     [
         ("SELECT 1", "opens with a comment"),
         (text().replace('value = "v"\n', ""), "missing \\['value'\\]"),
+        (text(body="SELECT 1"), "uses \\[\\]"),
         (text(more="colour = 1"), "unknown \\['colour'\\]"),
         (text(body="SELECT $n_min, $other"), "uses \\['n_min', 'other'\\]"),
         (text(more='[params.t]\ntype = "float"\ndefault = 1.0\nmeaning = "m"'), "explains"),

@@ -13,6 +13,7 @@ caveats = [
   "A rater who is merely lenient or severe has the same residual everywhere and is not flagged; but a constant rater is more lenient where the others are severe, which differs by action: the note names constant_rater.",
   "The residual compares with others on the same step, so it is already stratified by state: Simpson's reversal between states cannot enter.",
   "One biased rater bends the others the other way: so the distance from the panel's median must reach the threshold too (ours). With two raters nobody can tell which of them is biased.",
+  "Everything is relative to the panel: where half of it shares a bias, the other half may be flagged.",
 ]
 references = ["AUDITS.md row 20: difference of mean leave-one-out residuals", "Welch 1947 (the z)"]
 

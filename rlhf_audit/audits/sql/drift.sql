@@ -12,6 +12,7 @@ caveats = [
   "A straight line: a rater who tires and recovers may show none.",
   "Where all rate the same items in the same order, one drifting rater bends the others the other way: so the distance from the panel's median must reach the threshold too (ours). With two raters nobody can tell which of them drifts.",
   "The order is that of sessions in the ledger, then of rows in the session; pauses do not count.",
+  "Everything is relative to the panel: where half of it shares a bias, the other half may be flagged.",
 ]
 references = ["AUDITS.md row 15: ordinary least squares of the leave-one-out residual on order, and its t"]
 

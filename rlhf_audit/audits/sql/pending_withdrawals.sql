@@ -4,7 +4,6 @@ question = "Who has withdrawn and is still in the log, in policies or in reports
 severity = "warning"
 reads = ["withdrawals", "feedback", "files", "policies", "reports", "exports"]
 grain = "one rater who has withdrawn"
-n_min = 0
 n_counts = "rows of the rater's feedback that the log still holds"
 value = "rows, files, policies, reports and exports that the rater is still in, together; 0 where nothing is pending"
 flag = "a withdrawal has not been followed by its erasure; the note says whether it is overdue"

@@ -13,6 +13,7 @@ caveats = [
   "A rater who sees what the others miss looks like this too. Look at the answers before judging.",
   "A constant rater has no correlation; see constant_rater.",
   "Of several ratings of an item by one rater the last counts.",
+  "Everything is relative to the panel: where half of it shares a bias, the other half may be flagged.",
 ]
 references = ["AUDITS.md row 10: leave-one-out correlation", "Fisher 1921 (z, and the interval)"]
 

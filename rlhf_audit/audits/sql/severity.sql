@@ -13,8 +13,9 @@ caveats = [
   "It is relative to the others who rated the same items. One very lenient rater makes the others look severe: so the distance from the panel's median must reach the threshold too (ours). With two raters nobody can tell which of them is off.",
   "A rater who always gives the same answer, or answers at random, is often severe as well; the note names constant_rater where that is the plainer cause.",
   "Of several ratings of an item by one rater the last counts.",
+  "Everything is relative to the panel: where half of it shares a bias, the other half may be flagged.",
 ]
-references = ["AUDITS.md row 8: leave-one-out residual and its z", "Koo and Li 2016", "Linacre, Winsteps manual (observed - expected average of .5)"]
+references = ["AUDITS.md row 8: leave-one-out residual and its z", "Linacre, Winsteps manual (an observed - expected average of .5, on its own scale)"]
 
 [params.threshold]
 type = "float"

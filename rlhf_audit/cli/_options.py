@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -13,7 +13,7 @@ from rlhf_audit.errors import UsageError
 from rlhf_audit.log.store import Log
 
 LOG_VARIABLE = "RLHF_AUDIT_LOG"
-LARGEST_SEED = 2**63 - 1
+_LARGEST_SEED = 2**63 - 1
 
 LogPath = Annotated[
     Path, typer.Argument(metavar="LOG", envvar=LOG_VARIABLE, show_default=False, help="The log's folder.")
@@ -21,9 +21,23 @@ LogPath = Annotated[
 RaterId = Annotated[
     str, typer.Argument(metavar="RATER", show_default=False, help="Pseudonym, as enroll printed it.")
 ]
-PurposeName = Literal["training", "audit", "publication"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Root of every random draw.")]
+
+
+def checked_seed(seed: int | None) -> int | None:
+    """Return a seed that a ledger entry can hold.
+
+    Raises:
+        UsageError: It is negative or too large.
+    """
+    if seed is not None and not 0 <= seed <= _LARGEST_SEED:
+        raise UsageError(
+            "that can't be a seed", seen=f"--seed {seed}", needed="0 to 2^63 - 1", fix="--seed 0"
+        )
+    return seed
+
+
+Seed = Annotated[int, typer.Option(metavar="S", callback=checked_seed, help="Root of every random draw.")]
 
 
 class LogCommand(TyperCommand):
@@ -53,18 +67,21 @@ class LogCommand(TyperCommand):
         return any(param.nargs == -1 for param in self.params if param.param_type_name == "argument")
 
 
-def open_log(path: Path, heal: bool = True) -> Log:
+def open_log(path: Path, repeat_erasures: bool = True) -> Log:
     """Open a log, and first finish in it what a crash cut short.
+
+    Args:
+        path: The log's folder.
+        repeat_erasures: Erase again whom a restored backup brought back.
 
     Raises:
         LogError: There is no log, or it is damaged.
     """
-    log = Log(path)
-    if heal:
-        from rlhf_audit.withdrawal import erase
+    from rlhf_audit.withdrawal import erase
 
-        for sentence in erase.heal(log):
-            _console.say(sentence)
+    log = Log(path)
+    for sentence in erase.heal(log, repeat_erasures):
+        _console.say(sentence)
     return log
 
 

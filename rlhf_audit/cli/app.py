@@ -1,4 +1,4 @@
-"""The command line: ``rlhf-audit VERB``, and the one place where every error becomes three lines and a code."""
+"""The command line, ``rlhf-audit VERB``: the one place where every error becomes three lines and a code."""
 
 import contextlib
 import errno
@@ -82,7 +82,7 @@ def _version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
-    version: Annotated[
+    _wants_version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")
     ] = False,
 ) -> None:
@@ -100,9 +100,9 @@ def _root(
 
 
 for _verb in VERBS:
-    app.command(_verb.__name__.rpartition(".")[2], cls=LogCommand, epilog=f"Example: {_verb.EXAMPLE}")(
-        _verb.run
-    )
+    _name = _verb.__name__.rpartition(".")[2]
+    # \b keeps the line as it is, so that it can be copied.
+    app.command(_name, cls=LogCommand, epilog=f"\b\nExample:\n  {_verb.EXAMPLE}")(_verb.run)
 
 
 def main(args: Sequence[str] | None = None) -> int:

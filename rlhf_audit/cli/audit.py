@@ -23,7 +23,7 @@ def run(
     log_path: LogPath,
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", show_default=False, help="Which; all if none is named."),
+        typer.Argument(metavar="ID", show_default=False, help="Which; all if none is named."),
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Say which audits there are; run none.")] = False,
     fail_on: Annotated[
@@ -39,7 +39,10 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Ask the audits' questions of the consented feedback; exits with 1 when there are findings."""
+    """Run the SQL audits on the consented feedback.
+
+    Exits with 1 when there are findings.
+    """
     from rlhf_audit.audits import runner
     from rlhf_audit.log import views
 

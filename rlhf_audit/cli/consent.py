@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from rlhf_audit.cli import _console
-from rlhf_audit.cli._options import AsJson, LogPath, PurposeName, RaterId, open_log
+from rlhf_audit.cli._options import AsJson, LogPath, RaterId, open_log
 from rlhf_audit.log.store import Log
+from rlhf_audit.types import Purpose
 
 EXAMPLE = "rlhf-audit consent study r-1a2b3c4d --purpose training --purpose audit"
 
@@ -17,18 +18,20 @@ EXAMPLE = "rlhf-audit consent study r-1a2b3c4d --purpose training --purpose audi
 def run(
     log_path: LogPath,
     rater_id: RaterId,
-    purpose: Annotated[list[PurposeName], typer.Option(help="What it covers; say it once for each.")],
+    purpose: Annotated[list[Purpose], typer.Option(help="What it covers; say it once for each.")],
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; for scripted raters only.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the terms, ask the rater, and record the answer; a no exits with 3."""
+    """Show the terms and ask the rater.
+
+    The answer is recorded either way; a no exits with 3.
+    """
     from rlhf_audit.consent import register
     from rlhf_audit.errors import RefusedError
-    from rlhf_audit.types import Purpose
 
     log = open_log(log_path)
     scripted = register.rater(log, rater_id)["scripted"] is not None
-    purposes = sorted({Purpose(name) for name in purpose})
+    purposes = sorted(set(purpose))
     if scripted and not yes:
         raise RefusedError(
             f"{rater_id} can't be asked",
@@ -51,11 +54,12 @@ def run(
         "purposes": purposes,
         "expires_at": grant.expires_at,
     }
-    text = f"{grant.grant_id}: {rater_id} agreed to {', '.join(purposes)} until {_console.moment(grant.expires_at)}."
+    until = _console.moment(grant.expires_at)
+    text = f"{grant.grant_id}: {rater_id} agreed to {', '.join(purposes)} until {until}."
     _console.emit("consent", log.ledger.head, result, text, as_json)
 
 
-def _agrees(log: Log, rater_id: str, purposes: Sequence[str]) -> bool:
+def _agrees(log: Log, rater_id: str, purposes: Sequence[Purpose]) -> bool:
     from rlhf_audit.consent import register, terms
 
     digest, version, text = terms.current(log)

@@ -28,7 +28,10 @@ def run(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Enrol a rater: print the pseudonym, and once the code by which they may withdraw."""
+    """Enrol a rater.
+
+    Prints the pseudonym, and once the code by which they may withdraw.
+    """
     from rlhf_audit.consent import register
     from rlhf_audit.raters.scripted import scripted_source
 

@@ -13,17 +13,21 @@ EXAMPLE = "rlhf-audit erase study r-1a2b3c4d --apply"
 def run(
     log_path: LogPath,
     rater_id: RaterId,
-    apply: Annotated[bool, typer.Option("--apply", help="Do it; without this, only say what it would do.")]
-    = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it; without this, only say what it would do.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what erasing a rater takes; with --apply destroy it, retrain without them, and write a receipt."""
+    """Take a rater out of everything.
+
+    Without --apply it only says what it would do. With it, what they gave is destroyed, policies
+    and reports are made again without them, and a receipt is written.
+    """
     log = open_log(log_path)
     if apply:
         from rlhf_audit.withdrawal import erase
 
-        with _console.Progress() as progress:
-            result = erase.apply(log, rater_id, progress.show).to_json()
+        result = erase.apply(log, rater_id, _console.say).to_json()
     else:
         from rlhf_audit.withdrawal import plan
 
@@ -42,7 +46,9 @@ def _told(result: dict[str, Any], log_path: str) -> str:
         after = policy["after"] or ("removed" if done else "made again without them")
         lines.append(f"policy    {policy['name']}: {_short(policy['before'])} -> {_short(after)}")
     lines += [f"report    {_named(report)}" for report in result["reports"]]
-    lines += [f"export    {_named(export)}: already handed out; tell its holder" for export in result["exports"]]
+    lines += [
+        f"export    {_named(export)}: already handed out; tell its holder" for export in result["exports"]
+    ]
     if done:
         lines.append(f"receipt   {_named(result['receipt'])}")
     else:

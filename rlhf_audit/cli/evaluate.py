@@ -22,7 +22,10 @@ def run(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Play fresh episodes and print the mean return with its 95 per cent bootstrap interval."""
+    """Measure a policy's mean return.
+
+    Plays fresh episodes; the interval is a bootstrap at 95 per cent.
+    """
     from rlhf_audit.policy import store
     from rlhf_audit.replay import evaluation
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rlhf_audit.cli import _console
-from rlhf_audit.cli._options import LARGEST_SEED, AsJson, LogPath, open_log, policy_folder
+from rlhf_audit.cli._options import AsJson, LogPath, checked_seed, open_log, policy_folder
 from rlhf_audit.errors import UsageError
 from rlhf_audit.log.store import Log
 
@@ -59,15 +59,16 @@ def run(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0,
-            max=LARGEST_SEED,
             metavar="S",
+            callback=checked_seed,
             help="Root of every random draw.  [default: drawn, and told]",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Record one session: the agent acts, the rater says whether each action was right.
+    """Record one session of feedback.
+
+    The agent acts, and the rater says whether each action was right.
 
     At a terminal single keys answer: 1 yes, 0 no, s skip, u undo, p pause, w withdraw now, q quit, ? help.
     Without one, each line of the input is an answer.

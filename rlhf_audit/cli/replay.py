@@ -18,13 +18,14 @@ def run(
     log_path: LogPath,
     sessions: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SESSION]...", show_default=False, help="Which; all if none is named."),
+        typer.Argument(metavar="SESSION", show_default=False, help="Which; all if none is named."),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Play sessions again from their seeds and compare every recorded value, to the bit.
+    """Play sessions again and compare.
 
-    Exits with 1 when something differs, and names the first difference.
+    Every recorded value is made again from the seeds and compared to the bit. Exits with 1 when
+    something differs, and names the first difference.
     """
     from rlhf_audit.errors import CheckFailedError
     from rlhf_audit.log import reader

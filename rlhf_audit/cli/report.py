@@ -16,7 +16,10 @@ def run(
     to: Annotated[Path, typer.Option(metavar="DIR", help="Where report.json and report.html go.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write report.json, and report.html made from it: one file, no script, printable."""
+    """Write the audit report.
+
+    report.json, and report.html made from it: one file, no script, printable.
+    """
     from rlhf_audit.reports import publish
 
     log = open_log(log_path)

@@ -27,9 +27,10 @@ def run(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a policy from every rating that may be used, and print the digest of its weights.
+    """Train a policy offline from the log.
 
-    The same log, algorithm and seed give the same digest.
+    Every rating that may be used is used. Prints the digest of the weights: the same log,
+    algorithm and seed give the same one.
     """
     from rlhf_audit.replay.retrain import retrain
 

@@ -1,8 +1,7 @@
 """``sql``: one read-only query on a log's views."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import duckdb
 import typer
@@ -10,7 +9,6 @@ import typer
 from rlhf_audit.cli import _console
 from rlhf_audit.cli._options import AsJson, LogPath, open_log
 from rlhf_audit.errors import UsageError
-from rlhf_audit.log.store import Log
 
 EXAMPLE = 'rlhf-audit sql study "SELECT rater_id, avg(value) FROM usable_for_audit GROUP BY ALL"'
 
@@ -22,39 +20,24 @@ def run(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Ask a read-only DuckDB: feedback, steps, episodes, sessions, raters, grants, withdrawals, policies, …
+    """Ask a read-only DuckDB one question.
 
-    Only usable_for_training and usable_for_audit leave out what may not be used. SHOW TABLES names all.
+    The views are feedback, steps, episodes, sessions, raters, grants, withdrawals, policies and
+    more: SHOW TABLES names them. Only usable_for_training and usable_for_audit leave out what may
+    not be used.
     """
+    from rlhf_audit.cli._query import NotOneSelectError, fetch
+
     log = open_log(log_path)
-    columns, rows = select(log, query)
-    result = {"columns": columns, "rows": [dict(zip(columns, row, strict=True)) for row in rows]}
-    _console.emit("sql", log.ledger.head, result, _console.table(columns, rows), as_json)
-
-
-def select(log: Log, query: str) -> tuple[list[str], Sequence[Sequence[Any]]]:
-    """Return the column names and rows of one SELECT.
-
-    Raises:
-        UsageError: It is not one SELECT, or DuckDB refuses it.
-    """
-    from rlhf_audit.log import views
-
-    connection = views.connect(log, log.clock.now())
     try:
-        statements = connection.extract_statements(query)
-        # COPY would write into the log's own folders, which the views have to read.
-        if [one.type for one in statements] != [duckdb.StatementType.SELECT]:
-            raise UsageError(
-                "that is not one SELECT",
-                seen=", ".join(one.type.name for one in statements) or "nothing",
-                needed="one query that only reads",
-                fix=f"rlhf-audit sql LOG 'SHOW TABLES'",
-            )
-        cursor = connection.execute(statements[0])
-        return _unique([column[0] for column in cursor.description]), cursor.fetchall()
-    except duckdb.InterruptException as error:
-        raise KeyboardInterrupt from error
+        rows = fetch(log, query, only_select=True)
+    except NotOneSelectError as error:
+        raise UsageError(
+            "that is not one SELECT",
+            seen=str(error),
+            needed="one query that only reads",
+            fix="rlhf-audit sql LOG 'SHOW TABLES'",
+        ) from error
     except duckdb.Error as error:
         raise UsageError(
             "DuckDB refuses that query",
@@ -62,15 +45,10 @@ def select(log: Log, query: str) -> tuple[list[str], Sequence[Sequence[Any]]]:
             needed="a query on the log's views",
             fix="rlhf-audit sql LOG 'SHOW TABLES'",
         ) from error
-    finally:
-        connection.close()
+    result = {"columns": rows.columns, "rows": rows.mappings()}
+    _console.emit("sql", log.ledger.head, result, _console.table(rows.columns, rows.values), as_json)
 
 
 def _without_paths(message: str, root: Path) -> str:
     first = message.strip().split("\n")[0]
     return first.replace(str(root.resolve()), "LOG").replace(str(Path.home()), "~")[:240]
-
-
-def _unique(names: list[str]) -> list[str]:
-    """Number the columns that have a name twice, so that a row can be a mapping."""
-    return [name if name not in names[:i] else f"{name}_{i}" for i, name in enumerate(names)]

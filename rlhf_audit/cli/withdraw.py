@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from rlhf_audit.cli import _console
-from rlhf_audit.cli._options import AsJson, LogPath, PurposeName, RaterId, open_log
+from rlhf_audit.cli._options import AsJson, LogPath, RaterId, open_log
+from rlhf_audit.types import Purpose
 
 EXAMPLE = "rlhf-audit withdraw study r-1a2b3c4d"
 
@@ -14,21 +15,22 @@ def run(
     log_path: LogPath,
     rater_id: RaterId,
     purpose: Annotated[
-        list[PurposeName] | None, typer.Option(help="Only this; all purposes if none is named.")
+        list[Purpose] | None, typer.Option(help="Only this; all purposes if none is named.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop the use of what a rater gave: at once, without a question, also while a session is recorded."""
+    """Stop the use of what a rater gave.
+
+    At once, without a question, and also while a session is being recorded.
+    """
     from rlhf_audit.clock import to_text
     from rlhf_audit.consent import register
-    from rlhf_audit.types import Purpose
 
     log = open_log(log_path)
-    wanted = {Purpose(name) for name in purpose} if purpose else None
-    purposes, erase_by = register.withdraw(log, rater_id, wanted)
+    purposes, erase_by = register.withdraw(log, rater_id, purpose or None)
     result = {"rater_id": rater_id, "purposes": purposes, "erase_by": to_text(erase_by)}
     text = (
-        f"{rater_id} has withdrawn consent to {', '.join(purposes)}: nothing of theirs is used for that now.\n"
+        f"{rater_id} has withdrawn {', '.join(purposes)}: nothing of theirs is used for that now.\n"
         f"Erasure is due by {_console.moment(erase_by)}: rlhf-audit erase {log_path} {rater_id} --apply"
     )
     _console.emit("withdraw", log.ledger.head, result, text, as_json)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 _SHADES = " .:-=+*#%@"
+_EMPHASIS = 4.0
 _RESET = "\x1b[0m"
 _CUBE = np.array([0, 95, 135, 175, 215, 255])
 # xterm's first sixteen colours; other terminals differ a little, none by a hue.
@@ -87,15 +88,22 @@ def draw(frame: Pixels, columns: int, rows: int, colours: Colours) -> list[str]:
 
 
 def _resize(frame: Pixels, rows: int, columns: int) -> Pixels:
-    """Average each cell's pixels; where cells are smaller than pixels, repeat them."""
-    mean = frame.astype(np.float64)
-    for axis, n in ((0, rows), (1, columns)):
-        size = frame.shape[axis]
-        starts = np.arange(n) * size // n
-        counts = np.maximum(np.diff(np.append(starts, size)), 1)
-        sums = np.add.reduceat(mean, starts, axis=axis)
-        mean = sums / counts.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+    """Average the pixels behind each cell; where cells are smaller than pixels, repeat them.
+
+    Pixels unlike the background weigh more, or a thin pole would fade into it.
+    """
+    colours = frame.astype(np.float64)
+    unlike = np.abs(colours - np.median(colours, axis=(0, 1))).max(axis=2, keepdims=True)
+    weights = 1.0 + _EMPHASIS * unlike / 255.0
+    mean = _sums(colours * weights, rows, columns) / _sums(weights, rows, columns)
     return np.rint(mean).astype(np.uint8)
+
+
+def _sums(values: npt.NDArray[np.float64], rows: int, columns: int) -> npt.NDArray[np.float64]:
+    for axis, n in ((0, rows), (1, columns)):
+        starts = np.arange(n) * values.shape[axis] // n
+        values = np.add.reduceat(values, starts, axis=axis)
+    return values
 
 
 def _shaded(pixels: Pixels) -> list[str]:

@@ -10,8 +10,8 @@ from rlhf_audit.types import Question
 HELP = (
     "What the keys do",
     "",
-    "1 or y   yes, it is the right move",
-    "0 or n   no, it is not",
+    "1 or y   yes, this move is correct",
+    "0 or n   no, another would be better",
     "s        skip: I cannot tell",
     "u        undo my last answer",
     "p        pause; the clock stops",
@@ -91,7 +91,7 @@ def plain_line(question: Question, meanings: Sequence[str]) -> str:
     return (
         f"question {question.position + 1}: step {question.step}, "
         f"return so far {_number(question.return_so_far)}, {numbers}; "
-        f"the agent's move is: {clip(question.action_meaning, 60)}. Is it the right move?"
+        f"the agent's move is: {clip(question.action_meaning, 60)}. Is this move correct?"
     )
 
 
@@ -109,7 +109,8 @@ def _foot(question: Question, note: str, size: tuple[int, int], colours: Colours
     bold, plain = ("\x1b[1m", "\x1b[0m") if colours is not Colours.NONE else ("", "")
     intro = " The agent's move: "
     action = clip(question.action_meaning.upper(), columns - len(intro))
-    asked = "Is it the right move?" if roomy else "Right?"
+    # Not "the right move?": a move may be to the right.
+    asked = "Is this move correct?" if roomy else "Correct?"
     return [
         *([""] if roomy else []),
         f"{clip(intro, columns)}{bold}{action}{plain}",

@@ -70,12 +70,15 @@ class Screen:
         atexit.unregister(self.close)
 
     def size(self) -> tuple[int, int]:
-        """Return columns and rows."""
+        """Return columns and rows that ``show`` can fill."""
         try:
             columns, rows = os.get_terminal_size(self._picture)
         except OSError:
-            return _DEFAULT_SIZE
-        return (columns, rows) if columns and rows else _DEFAULT_SIZE
+            columns, rows = 0, 0
+        if not (columns and rows):
+            columns, rows = _DEFAULT_SIZE
+        # Without a movable cursor two rows go to the ends of line around a screen.
+        return columns, rows if self._movable else max(rows - 2, 1)
 
     def show(self, lines: Iterable[str]) -> None:
         """Draw one screen; each line must fit."""

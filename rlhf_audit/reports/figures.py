@@ -101,7 +101,7 @@ def agreement(uid: str, rows: Sequence[Row]) -> Figure:
         low = min([0.0, *(row["lower"] or row["value"] for row in shown)])
         axes.set_xlim(max(-1.0, low) - 0.03, 1.03)
         axes.set_ylim(-0.6, len(shown) - 0.2)
-        axes.set_xlabel("agreement (1 perfect; alpha and AC1: 0 is chance)")
+        axes.set_xlabel(_wrapped("agreement (1 perfect; alpha and AC1: 0 is chance)"))
 
     text = ", ".join(f"{row['subject']} {row['value']:.2f}" for row in shown) + "."
     caption = (
@@ -162,7 +162,7 @@ def heat_map(uid: str, rows: Sequence[Row], scripted: Collection[str]) -> Figure
         f"Lowest median: {named(shown[0], scripted)} at {median(by_rater[shown[0]]):.2f}."
     )
     caption = (
-        "Agreement of each two raters beyond chance (Cohen's kappa); a point where they share too few steps. "
+        "Agreement of each two raters beyond chance (Cohen's kappa). A point: the same rater, or too few shared steps. "
         + _shown(size, len(ranked), "lowest median first", "raters")
     )
     height = 1.9 + min(3.6, 0.2 * size + 0.6)
@@ -208,7 +208,7 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
         axes.set_xlim(0, 10)
         axes.set_xticks([0, 5, 10], ["first answer", "half way", "last answer"])
         axes.set_ylabel("answer minus the others' mean" if shared else "mean answer (share of yes)")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+        legend_below(axes)
 
     spoken = ", ".join(
         f"{named(r, scripted)} from {lines[r][0][1]:.2f} to {lines[r][-1][1]:.2f}" for r in marked
@@ -236,7 +236,7 @@ def answers(uid: str, tallies: Sequence[Row], flagged: Collection[str], scripted
         )
         _row_labels(axes, [(row["rater_id"], row["rater_id"] in flagged) for _, row in shown], scripted)
         axes.set_xlim(right=1.02)
-        axes.set_xlabel("share of the rater's commonest answer (dashed: median rater)")
+        axes.set_xlabel(_wrapped("share of the commonest answer (dashed: median rater)"))
 
     top_share, top = max(judged, key=lambda pair: (pair[0], pair[1]["rater_id"]))
     text = f"Median {middle:.2f}; highest {named(top['rater_id'], scripted)} at {top_share:.2f}."
@@ -298,6 +298,13 @@ def episode(uid: str, bins: Sequence[Row]) -> Figure:
     return Figure(draw(uid, "Disagreement along the episode", text, 2.4, paint), caption)
 
 
+def legend_below(axes: Axes) -> None:
+    """Explain the marks under the axes, where they hide nothing."""
+    sheet = axes.get_figure(root=True)
+    if sheet is not None:
+        sheet.legend(loc="outside lower center", ncols=2)
+
+
 def _points(axes: Axes, points: Sequence[tuple[float, float, bool]]) -> None:
     for wanted, marker, face, edge, name in (
         (False, "o", "white", _BLUE, "not flagged"),
@@ -346,4 +353,4 @@ def _kappa(value: float) -> str:
 
 
 def _wrapped(axis: str) -> str:
-    return "\n".join(textwrap.wrap(plain(axis, 140), 66))
+    return "\n".join(textwrap.wrap(plain(axis, 140), 42))

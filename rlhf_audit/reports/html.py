@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rlhf_audit.canonical import json_bytes, sha256_hex
 from rlhf_audit.clock import from_text
@@ -118,8 +118,8 @@ def _own_figure(uid: str, audit: Mapping[str, Any], scripted: set[str]) -> dict[
 
 
 def _row_groups(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Return the rows to show at once (findings first) and those to fold away."""
-    ordered = sorted(rows, key=lambda row: not row["flagged"])[:MOST_TABLE_ROWS]
+    """Return the rows to show at once (findings first, raters before pairs) and those to fold away."""
+    ordered = sorted(rows, key=lambda row: (not row["flagged"], "/" in row["subject"]))[:MOST_TABLE_ROWS]
     n_flagged = sum(row["flagged"] for row in ordered)
     cut = len(ordered) if len(ordered) <= FIRST_TABLE_ROWS + 5 else max(FIRST_TABLE_ROWS, n_flagged)
     return ordered[:cut], ordered[cut:]
@@ -137,6 +137,8 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": _number,
+        "value": _value,
+        "prose": _prose,
         "chance": _chance,
         "sure": _sure,
         "interval": _interval,
@@ -180,8 +182,24 @@ def _number(value: float | None) -> str:
     if value is None:
         return "–"
     if value == int(value) and abs(value) >= 2:
-        return f"{int(value):,}"
-    return f"{value:.3f}".replace("-", "−")
+        return f"{int(value):,}".replace("-", "−")
+    text = f"{value:.3f}"
+    return "0.000" if text == "-0.000" else text.replace("-", "−")
+
+
+def _value(row: Mapping[str, Any]) -> str:
+    """Return a row's value; one without an interval or a test may be a count."""
+    value = row["value"]
+    if value is not None and value == int(value) and row["lower"] is None and row["p"] is None:
+        return f"{int(value):,}".replace("-", "−")
+    return _number(value)
+
+
+def _prose(text: str) -> Markup:
+    """Return escaped text with `words in backticks` as code, and signs as they are printed."""
+    escaped = str(escape(_visible(text)))
+    signs = escaped.replace("&lt;=", "≤").replace("&gt;=", "≥")
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", signs))
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Sheet
 
-WIDTH_IN = 5.6
+WIDTH_IN = 5.0
 """Narrow enough that 9-point text is still readable when a telephone shrinks it."""
 
 _SVG = "http://www.w3.org/2000/svg"

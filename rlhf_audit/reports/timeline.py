@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from rlhf_audit.clock import from_text
-from rlhf_audit.reports.figures import MOST_ROWS, named
+from rlhf_audit.reports.figures import MOST_ROWS, legend_below, named
 from rlhf_audit.reports.svg import Figure, draw, plain
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,7 +71,7 @@ def consent(
         axes.set_ylim(-len(shown) + 0.3, 0.7)
         axes.tick_params(axis="y", length=0)
         _date_axis(axes, drawn)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.9 / (0.21 * len(shown) + 0.6)), ncols=2)
+        legend_below(axes)
 
     counts = {state: sum(spell["state"] == state for spell in known) for state in _URGENT_FIRST}
     text = ", ".join(f"{n} {state}" for state, n in counts.items() if n) + "."
@@ -80,7 +80,7 @@ def consent(
         caption += (
             f" Only {len(shown)} of {len(ranked)} raters are drawn (overdue first, then the soonest ends)."
         )
-    return Figure(draw(uid, "Consent over time", text, 1.6 + 0.21 * max(2, len(shown)), paint), caption)
+    return Figure(draw(uid, "Consent over time", text, 1.7 + 0.21 * max(2, len(shown)), paint), caption)
 
 
 def _days(text: str) -> float:

@@ -4,6 +4,7 @@ To accept what the audits say now, and then to read the difference: ``python tes
 """
 
 import csv
+from functools import cache
 from pathlib import Path
 
 import audit_panel
@@ -20,6 +21,7 @@ def name(case: Path) -> str:
     return f"{case.parent.name}/{case.name}"
 
 
+@cache
 def run_case(case: Path) -> AuditResult:
     """Run the case's audit on its rows, with default parameters."""
     tables = {

@@ -52,7 +52,7 @@ def connect(ratings: Rows = (), *, threads: int = 1, **tables: Rows) -> duckdb.D
     """Return the views.
 
     Args:
-        ratings: Compact rows: ``rater, item, value`` and, if wanted, ``action`` (what the agent did at the item),
+        ratings: Compact rows: ``rater, item, value`` and, if wanted, ``action`` (what the agent did there),
             ``latency_s``, ``session_n``, ``row`` and any other column of feedback. They fill ``feedback`` and
             ``usable_for_audit`` alike.
         tables: Rows of the other views, by their own column names.
@@ -93,9 +93,9 @@ def _expand(ratings: Rows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         position = seen[rater] = seen.get(rater, -1) + 1
         defaults = {
             "rater_id": rater, "session_id": f"s-{rater}", "session_n": 1, "row": position,
-            "episode_id": episode, "step": step, "item": f"{episode}:{step}", "kind": "rating", "objective": "correct", "n_steps": 1,
-            "consent": True, "grant_id": f"g-{rater}", "shown_at": "2026-03-04T10:00:00Z",
-            "answered_at": "2026-03-04T10:00:01Z", "latency_s": 1.0, "position": position,
+            "episode_id": episode, "step": step, "item": f"{episode}:{step}", "kind": "rating",
+            "objective": "correct", "n_steps": 1, "consent": True, "grant_id": f"g-{rater}",
+            "shown_at": "2026-03-04T10:00:00Z", "answered_at": "2026-03-04T10:00:01Z", "latency_s": 1.0, "position": position,
         }  # fmt: skip
         full.append({**defaults, **own})
     return full, list(steps.values())

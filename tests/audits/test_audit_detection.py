@@ -60,7 +60,7 @@ def test_a_crowd() -> None:
     assert sum(false.values()) <= 0.02 * 26 * len(seeds) * len(PER_RATER), false
 
 
-@pytest.mark.parametrize("seed", range(5, 9))
+@pytest.mark.parametrize("seed", (5, 6))
 def test_a_clean_crowd(seed: int) -> None:
     findings = found(seed, [], n_clean=20, n_ratings=200, per_item=5)
     assert len(findings) <= 1, findings

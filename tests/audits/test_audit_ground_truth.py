@@ -1,7 +1,7 @@
 """Audits against printed values and reference libraries, and against the truth that real data sets have.
 
-Raw ratings give irrCAC's raw standard errors. A contingency table gives its table ones, which divide by n where
-those for raw ratings divide by n - 1: hence the factor.
+Raw ratings give irrCAC's raw standard errors. A contingency table gives its table ones, which divide by n
+where those for raw ratings divide by n - 1: hence the factor.
 """
 
 import csv
@@ -25,8 +25,8 @@ TABLES = (
     "irrCAC_cont3x3abstractors", "irrCAC_cont4x4diagnosis", "irr_vision_table",
 )  # fmt: skip
 OTHER_SE = {("irrCAC_distrib_6raters", "alpha")}
-"""irrCAC's function for counts prints another standard error of alpha than its function for raw ratings, where
-alpha and Fleiss' kappa share one if all items have as many ratings; we follow the latter."""
+"""irrCAC's function for counts prints another standard error of alpha than its function for raw ratings,
+where alpha and Fleiss' kappa share one if all items have as many ratings; we follow the latter."""
 REAL_SETS = ("snow2008_rte", "welinder2010_bluebirds")
 
 with (FIXTURES / "reference.csv").open(newline="", encoding="utf-8") as _stream:

@@ -1,4 +1,4 @@
-"""Asks five questions about a real episode at this terminal, and prints the answers as JSON on standard output.
+"""Asks five questions about a real episode at this terminal, and prints the answers as JSON on stdout.
 
 python terminal_driver.py [ENV_ID] [--numbers]
 """

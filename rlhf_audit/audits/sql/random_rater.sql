@@ -71,7 +71,7 @@ report AS (
   SELECT
     rater_id, coalesce(n, 0) AS n, r, z, middle,
     CASE WHEN n > 3 THEN 1 / sqrt(n - 3) END AS se,
-    r <= $threshold AND z < middle AS low
+    r <= $threshold AS low
   FROM (SELECT DISTINCT rater_id FROM ratings) LEFT JOIN fisher USING (rater_id) CROSS JOIN panel
 )
 SELECT

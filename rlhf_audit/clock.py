@@ -44,6 +44,9 @@ def from_text(text: str) -> datetime:
     """Return the aware UTC time that ``to_text`` wrote.
 
     Raises:
-        ValueError: ``text`` is not RFC 3339.
+        ValueError: ``text`` is not RFC 3339, or names no offset (its meaning would depend on the machine).
     """
-    return datetime.fromisoformat(text).astimezone(UTC)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} names no offset from UTC")
+    return moment.astimezone(UTC)

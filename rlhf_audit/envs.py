@@ -153,7 +153,6 @@ def open_env(env_id: str, frames: bool = False) -> gym.Env[Any, Any]:
     except gym.error.Error as error:
         raise UsageError(
             f"no environment {env_id!r}",
-            seen=env_id,
             needed="an id that gymnasium knows, such as CartPole-v1",
             fix=near(env_id, gym.registry) or "python -c 'import gymnasium; gymnasium.pprint_registry()'",
         ) from error
@@ -325,7 +324,7 @@ def _unreadable(text: str) -> ReplayError:
 def _missing(env_id: str, reason: str) -> UsageError:
     box2d = "box2d" in reason.lower()
     return UsageError(
-        f"{env_id} needs a package that is not installed",
+        f"{env_id!r} needs a package that is not installed",
         seen=reason.splitlines()[0],
         fix="pip install 'rlhf-audit[box2d]'" if box2d else "install what the line above names",
     )

@@ -4,11 +4,11 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
 from rlhf_audit import envs
 from rlhf_audit.consent import register
@@ -22,8 +22,8 @@ from rlhf_audit.policy.network import NetworkSpec, initial_weights, weights_sha2
 from rlhf_audit.raters.base import FeedbackSource
 from rlhf_audit.raters.scripted import scripted_source
 from rlhf_audit.seeds import child_seed
-from rlhf_audit.session import Fixed, Learner, Limits, Moment, Outcome, acting, interview
-from rlhf_audit.types import Kind, Weights
+from rlhf_audit.session import Fixed, Learner, Limits, Moment, Outcome, acting, interview, rated_again
+from rlhf_audit.types import ConsentState, Feedback, Grant, Kind, Purpose, Weights
 
 _SCRIPTED = "scripted:"
 
@@ -105,20 +105,23 @@ def record(
         UsageError: A wrong argument; nothing is written then.
     """
     with log.writing():
-        grant = register.grant_for(log, request.rater_id, log.clock.now())
+        grant = register.grant_for(log, request.rater_id, log.clock.now(), _purpose(request))
         _check_source(log, request)
-        stage = _prepare(log, request)
-        source = _source(log, request, stage, person)
-        with contextlib.closing(source), contextlib.closing(stage.env):
-            writer = SessionWriter(log, grant, stage.facts)
+        _check_numbers(request)
+        with contextlib.ExitStack() as held:
+            stage = _prepare(log, request, held)
+            source = held.enter_context(contextlib.closing(_source(log, request, stage, person)))
+            writer = _ConsentedWriter(log, grant, stage.facts, _purpose(request))
             outcome = Outcome(0)
             try:
-                outcome = _hold(log, request, stage, source, writer, grant.grant_id, progress)
+                outcome = _hold(log, request, stage, source, writer, progress)
+                if outcome.withdrew:
+                    # Before anything else can fail: it works at once.
+                    register.withdraw(log, request.rater_id)
             finally:
                 sealed = writer.seal()
-        if outcome.withdrew:
-            register.withdraw(log, request.rater_id)
-        elif request.to is not None and stage.learner is not None and sealed:
+        if request.to is not None and stage.learner is not None and sealed and not outcome.withdrew:
+            writer.check(log.clock.now())
             lineage.save_live(log, request.to, writer.session_id, stage.learner.weights)
     body = reader.session_facts(log, writer.session_id) if sealed else {"n_episodes": 0, "n_steps": 0}
     return Recorded(
@@ -131,29 +134,50 @@ def record(
     )
 
 
+class _ConsentedWriter(SessionWriter):
+    """Lets no answer through unless the session's own grant stood when it was given."""
+
+    def __init__(self, log: Log, grant: Grant, facts: SessionFacts, purpose: Purpose | None) -> None:
+        super().__init__(log, grant, facts)
+        self.grant = grant
+        self._purpose = purpose
+
+    def check(self, as_of: datetime) -> None:
+        """Raise a ConsentError if the grant does not stand at ``as_of``."""
+        # Another process may have written a withdrawal since the last look.
+        if self._log.ledger.changed_on_disk():
+            self._log.ledger.load()
+        register.grant_for(self._log, self.grant.rater_id, as_of, self._purpose, self.grant.grant_id)
+
+    def feedback(self, row: Feedback) -> None:
+        self.check(row.answered_at)
+        super().feedback(row)
+
+
+def _purpose(request: Request) -> Purpose | None:
+    """Return what the grant must cover: a policy that learns is trained there and then."""
+    return Purpose.TRAINING if request.learn else None
+
+
 def _hold(
     log: Log,
     request: Request,
     stage: _Stage,
     source: FeedbackSource,
-    writer: SessionWriter,
-    grant_id: str,
+    writer: _ConsentedWriter,
     progress: Callable[[int], None] | None,
 ) -> Outcome:
     n_asked = 0
 
     def permitted() -> None:
         nonlocal n_asked
-        # Another process may have written a withdrawal since the last question.
-        if log.ledger.changed_on_disk():
-            log.ledger.load()
-        register.grant_for(log, request.rater_id, log.clock.now())
+        writer.check(log.clock.now())
         if progress:
             progress(n_asked)
         n_asked += 1
 
     if stage.rated is not None:
-        moments: Iterator[Moment] = rated_again(stage.rated, stage.env)
+        moments: Iterator[Moment] = rated_again(stage.rated, stage.env, request.episodes)
         learner: Learner = Fixed((), "")
     else:
         assert stage.learner is not None
@@ -161,22 +185,8 @@ def _hold(
         moments = acting(stage.env, learner, request.seed, request.episodes, writer.session_id, writer)
     meanings = envs.action_meanings(stage.record.env_id, stage.record.n_actions)
     limits = Limits(request.ask_every, request.episodes, request.max_feedback)
-    return interview(moments, source, writer, learner, limits, log.clock, meanings, grant_id, permitted)
-
-
-def rated_again(rated: reader.RecordedSession, env: gym.Env[Any, Any]) -> Iterator[Moment]:
-    """Yield the moments of a recorded session, with pictures where ``env`` can draw them."""
-    for episode in rated.episodes:
-        if env.render_mode:
-            env.reset(seed=episode.reset_seed)
-        total = 0.0
-        for step in episode.steps:
-            frame = None
-            if env.render_mode:
-                frame = np.array(env.render(), dtype=np.uint8)
-                env.step(step.action)
-            yield Moment(step.episode_id, step.step, step.observation, step.action, total, frame)
-            total += step.env_reward
+    clock, grant_id = log.clock, writer.grant.grant_id
+    return interview(moments, source, writer, learner, limits, clock, meanings, grant_id, permitted)
 
 
 def _check_source(log: Log, request: Request) -> None:
@@ -203,7 +213,27 @@ def _check_source(log: Log, request: Request) -> None:
         )
 
 
-def _prepare(log: Log, request: Request) -> _Stage:
+def _check_numbers(request: Request) -> None:
+    for option, value in (
+        ("--ask every", request.ask_every),
+        ("--episodes", request.episodes),
+        ("--max-feedback", request.max_feedback),
+    ):
+        if value is not None and value < 1:
+            raise UsageError(f"{option} can't be {value}", seen=str(value), needed="a whole number from 1")
+    if not 0 <= request.seed < 2**63:
+        raise UsageError("--seed is out of range", seen=str(request.seed)[:40], needed="0 to 2^63 - 1")
+    endless = request.rates is None and request.episodes is None and request.max_feedback is None
+    if endless and request.source.startswith(_SCRIPTED):
+        raise UsageError(
+            "a scripted rater would never stop",
+            needed="--episodes or --max-feedback",
+            fix="add --max-feedback 100",
+        )
+
+
+def _prepare(log: Log, request: Request, held: contextlib.ExitStack) -> _Stage:
+    """Find everything in order, or refuse; ``held`` closes what was opened."""
     rated = _rated(log, request.rates) if request.rates else None
     env_id = rated.facts["env"]["env_id"] if rated else request.env_id
     if env_id is None or (request.env_id is not None and env_id != request.env_id):
@@ -216,7 +246,9 @@ def _prepare(log: Log, request: Request) -> _Stage:
         raise UsageError("a policy can't act or learn while recorded steps are rated again")
     if request.to and not request.learn:
         raise UsageError("there is nothing to save without --learn", fix="add --learn, or leave --to out")
-    env = _open(env_id, request.source == "terminal")
+    if request.to:
+        store.check_free(request.to)
+    env = held.enter_context(contextlib.closing(_open(env_id, request.source == "terminal")))
     found = envs.describe(env)
     learner: Learner | None = None
     described: dict[str, Any] | None = None
@@ -298,12 +330,19 @@ def _source(
 
 
 def _peers(log: Log, session_id: str) -> dict[tuple[str, int], float]:
-    """Return the first recorded answer to each step of a session: what a copier looks at."""
+    """Return the first answer to each step of a session that stands, consent and all: what a copier sees."""
     answers: dict[tuple[str, int], float] = {}
+    standing = {
+        grant.grant_id
+        for grant in register.standings(log, log.clock.now())
+        if grant.state is ConsentState.GIVEN
+    }
     for entry in log.ledger.of("session"):
-        if session_id in (entry.body["session_id"], entry.body["rates"]):
-            rows = reader.session(log, entry.body["session_id"]).feedback or ()
-            for row in rows:
-                if row.kind is Kind.RATING and row.value is not None:
-                    answers.setdefault((row.episode_id, row.step), row.value)
+        if session_id not in (entry.body["session_id"], entry.body["rates"]):
+            continue
+        rows = reader.session(log, entry.body["session_id"]).feedback or ()
+        superseded = {row.supersedes for row in rows}
+        for number, row in enumerate(rows):
+            if row.value is not None and number not in superseded and row.grant_id in standing:
+                answers.setdefault((row.episode_id, row.step), row.value)
     return answers

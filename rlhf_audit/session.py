@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlhf_audit.clock import Clock
+from rlhf_audit.log.reader import RecordedSession
 from rlhf_audit.policy.network import draw_action, probabilities
 from rlhf_audit.raters.base import FeedbackSource
 from rlhf_audit.seeds import child_seed, generator
@@ -134,7 +135,7 @@ def acting(
     while episodes is None or number < episodes:
         episode_id = f"{prefix}-e{number:04d}"
         reset_seed = child_seed(seed, "reset", number) % 2**31
-        observation = np.array(env.reset(seed=reset_seed)[0])
+        observation = _kept(env.reset(seed=reset_seed)[0])
         sink.episode(
             episode_id=episode_id,
             episode=number,
@@ -147,7 +148,7 @@ def acting(
             action = draw_action(chances, draws.random())
             frame = env.render() if env.render_mode else None
             after, reward, terminated, truncated, _ = env.step(action)
-            after = np.array(after)
+            after = _kept(after)
             row = Transition(
                 episode_id,
                 step,
@@ -162,6 +163,23 @@ def acting(
             yield Moment(episode_id, step, observation, action, total, _picture(frame))
             observation, step, total, over = after, step + 1, total + float(reward), terminated or truncated
         number += 1
+
+
+def rated_again(
+    rated: RecordedSession, env: gym.Env[Any, Any], episodes: int | None = None
+) -> Iterator[Moment]:
+    """Yield the moments of a session's first ``episodes``, with pictures where ``env`` can draw them."""
+    for episode in rated.episodes[:episodes]:
+        if env.render_mode:
+            env.reset(seed=episode.reset_seed)
+        total = 0.0
+        for step in episode.steps:
+            frame = None
+            if env.render_mode:
+                frame = _picture(env.render())
+                env.step(step.action)
+            yield Moment(step.episode_id, step.step, step.observation, step.action, total, frame)
+            total += step.env_reward
 
 
 def interview(
@@ -285,6 +303,13 @@ class _Talk:
         self._sink.feedback(row)
         self._rows += 1
         return row
+
+
+def _kept(observation: Any) -> Observation:
+    """Return a copy that neither an environment nor a rater can change any more."""
+    copy = np.array(observation)
+    copy.setflags(write=False)
+    return copy
 
 
 def _picture(frame: Any) -> npt.NDArray[np.uint8] | None:

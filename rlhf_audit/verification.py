@@ -1,5 +1,8 @@
 """Check everything that a log says of itself, without its owner's help: only the public key is needed."""
 
+import json
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +50,10 @@ class Verified:
 Check = Callable[[Path], str | None]
 """Returns what is wrong with a file, or None."""
 
+# No lock is taken: what another process is just putting in place looks wrong, but not for long.
+_LOOKS = 8
+_PAUSE_S = 0.1
+
 
 def verify(root: Path) -> Verified:
     """Check every file of a log against its ledger, and the ledger against its signed checkpoint.
@@ -57,6 +64,17 @@ def verify(root: Path) -> Verified:
     Raises:
         LogError: There is no log at all, or it is of another format.
     """
+    before = None
+    for _ in range(_LOOKS):
+        found = _look(root)
+        if found.ok or found == before:
+            break
+        before = found
+        time.sleep(_PAUSE_S)
+    return found
+
+
+def _look(root: Path) -> Verified:
     try:
         log = Log(root)
     except LogError as error:
@@ -65,37 +83,76 @@ def verify(root: Path) -> Verified:
         return Verified(0, 0, (Problem("log.json", error.what),))
     except DamagedError as error:
         name = next((word for word in error.what.split() if word.startswith("ledger/")), "ledger")
-        return Verified(0, 0, (Problem(name, error.what),))
-    problems = list(_check(log))
-    known = len(log.ledger.entries)
-    if problems and log.ledger.changed_on_disk():
-        # A recorder sealed a session in between: look once more.
-        return verify(root)
-    n_files = sum(1 for _ in log.layout.files())
-    return Verified(known, n_files, tuple(problems))
+        return Verified(0, 0, (Problem(name, error.what), *_wrong_header(root)))
+    problems = tuple(_check(log))
+    return Verified(len(log.ledger.entries), sum(1 for _ in log.layout.files()), problems)
+
+
+def _wrong_header(root: Path) -> Iterator[Problem]:
+    """Name log.json where the ledger fails because the key or the name in there is another one."""
+    try:
+        lines = (root / "ledger" / "entries.jsonl").read_bytes().split(b"\n")
+        same = json.loads(lines[0])["log_sha256"] == canonical.file_sha256(root / "log.json")
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if not same:
+        yield Problem("log.json", "is not the file that the first entry of the ledger names")
 
 
 def _check(log: Log) -> Iterator[Problem]:
     expected = _expected(log) | _artefacts(log)
     for path, check in sorted(expected.items()):
-        name = log.layout.relative(path) if path.is_relative_to(log.layout.root) else path.name
-        if path.is_symlink() or not path.is_file():
-            yield Problem(name, "is missing")
-        elif (wrong := check(path)) is not None:
-            yield Problem(name, wrong)
-    unchecked = journal.journal_files(log.layout) | {log.layout.entries, log.layout.checkpoint}
+        wrong = _wrong(path, check)
+        if wrong is not None:
+            yield Problem(_name(log, path), wrong)
+    unchecked = _unchecked(log)
     for path in log.layout.files():
         if path not in expected and (path not in unchecked or path.is_symlink()):
             yield Problem(log.layout.relative(path), "is not in the ledger")
+    for session_id in journal.open_sessions(log.layout):
+        try:
+            for _ in journal.read(log.layout, session_id):
+                pass
+        except LogError as error:
+            name, _, problem = error.what.partition(" ")
+            yield Problem(name, problem)
     for entry in log.ledger.of("erasure-intent"):
         if all(done.body["rater_id"] != entry.body["rater_id"] for done in log.ledger.of("receipt")):
             yield Problem("ledger/entries.jsonl", f"line {entry.seq + 1} begins an erasure that never ended")
 
 
+def _name(log: Log, path: Path) -> str:
+    root = log.layout.root
+    if path.is_relative_to(root):
+        return log.layout.relative(path)
+    # Relative even for a policy outside: no name of a home folder is printed.
+    return Path(os.path.relpath(path, root.resolve())).as_posix()
+
+
+def _wrong(path: Path, check: Check) -> str | None:
+    if path.is_symlink():
+        return "is a link"
+    try:
+        return check(path) if path.is_file() else "is missing"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+
+
+def _unchecked(log: Log) -> set[Path]:
+    """Return what is checked otherwise, and what a recorder is just sealing: its journal is still there."""
+    layout = log.layout
+    found = journal.journal_files(layout) | {layout.entries, layout.checkpoint, layout.pending}
+    for session_id in journal.open_sessions(layout):
+        for folder in ("episodes", "steps/*", "feedback/*"):
+            found |= set(layout.root.glob(f"{folder}/{session_id}.parquet*"))
+    return found
+
+
 def _expected(log: Log) -> dict[Path, Check]:
     layout, ledger = log.layout, log.ledger
-    header = next(iter(ledger.of("created"))).body["log_sha256"]
-    expected: dict[Path, Check] = {layout.header: _sha256(header)}
+    expected: dict[Path, Check] = {}
+    for entry in ledger.of("created"):
+        expected[layout.header] = _sha256(entry.body["log_sha256"])
     for lock in (layout.lock, layout.ledger_lock):
         if lock.exists():
             expected[lock] = _empty

@@ -70,7 +70,8 @@ Each audit is one SELECT on the consented views. Its rows hold
 A row is a **finding** (`flagged`) only if the effect reaches the audit's threshold *and* there are at least
 `n_min` data *and*, where the audit has a test, the p-value corrected for all rows of the audit (Benjamini and
 Hochberg 1995) is at most .05. Too few data read `insufficient`: such a row is never flagged and has no p.
-Intervals are at 95 per cent. A note other than `ok` describes the effect, whether or not it is a finding.
+Intervals are at 95 per cent. A note other than `ok` describes the effect;
+`not significant` behind it says why it is no finding.
 Set a parameter with `--set ID.param=V`; print the text for any DuckDB shell with `--print-sql`.
 A threshold marked *(ours)* is our own proposal, not one from the literature.
 """

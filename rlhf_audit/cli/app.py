@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -112,10 +112,10 @@ def main(args: Sequence[str] | None = None) -> int:
         # A name in another script must not end a verb under LANG=C.
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    _stop_on_signals()
     try:
-        # Typer returns a verb's own code, or that of typer.Exit; of a Ctrl-C it makes 130.
-        code = app(args=arguments, prog_name=PROGRAM, standalone_mode=False) or 0
+        with _stopped_by_signals():
+            # Typer returns a verb's own code, or that of typer.Exit; of a Ctrl-C it makes 130.
+            code = app(args=arguments, prog_name=PROGRAM, standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_STOPPED
     except Exception as error:  # noqa: BLE001 - the one place: a bug of ours ends here too
@@ -186,15 +186,22 @@ def _where(error: Exception) -> str:
     return f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - only a name to print
 
 
-def _stop_on_signals() -> None:
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
     """Let a closed terminal or a polite kill end a verb as Ctrl-C does: with everything sealed."""
 
     def stop(_number: int, _frame: Any) -> None:
         raise KeyboardInterrupt
 
+    before = {}
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # Under nohup a closed terminal is to be survived; in a thread no signal can be set.
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             with contextlib.suppress(ValueError):
-                signal.signal(number, stop)
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -95,7 +95,8 @@ def _fails(results: "Sequence[AuditResult]", fail_on: str) -> bool:
 
 def _told(one: AuditResult) -> str:
     columns = ("subject", "n", "value", "lower", "upper", "p", "q", "flagged", "note")
-    found = f"{len(one.findings)} findings" if one.findings else "no finding"
+    count = len(one.findings)
+    found = "no finding" if not count else "1 finding" if count == 1 else f"{count} findings"
     head = f"{one.id} ({one.severity.value}): {one.question}\n{found}"
     rows = [
         [

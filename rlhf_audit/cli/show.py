@@ -29,8 +29,6 @@ _QUERIES = {
     " WHERE {where} ORDER BY session_n, episode",
     "policies": "SELECT name, path, state, algorithm, rows, rater_ids, weights_sha256, trained_at"
     " FROM policies",
-    "withdrawals": "SELECT rater_id, purposes, withdrawn_at, erase_by, erased_at, overdue FROM withdrawals"
-    " WHERE {where} ORDER BY withdrawn_at",
     "reports": "SELECT path, state, rater_ids, made_at FROM reports",
     "ledger": "SELECT seq, noted_at, event, body FROM ledger ORDER BY seq",
 }
@@ -42,7 +40,7 @@ _FEEDBACK = (
 )
 _BY_SESSION = ("sessions", "episodes", "feedback")
 _BY_RATER = (*_BY_SESSION, "raters", "consent", "withdrawals")
-_WHAT = (*_QUERIES, "feedback", "terms")
+_WHAT = (*_QUERIES, "feedback", "terms", "withdrawals")
 
 
 @dataclass(frozen=True)
@@ -127,6 +125,21 @@ def _terms(log: Log, _wanted: _Wanted) -> list[Row]:
     return [{"version": version, "terms_sha256": digest, "text": text}]
 
 
+def _withdrawals(log: Log, wanted: _Wanted) -> list[Row]:
+    """Return all there were: the views know nothing of a rater any more once an erasure has begun."""
+    from rlhf_audit.clock import from_text
+
+    erased = {entry.body["rater_id"]: from_text(entry.at) for entry in log.ledger.of("erasure-done")}
+    shown = []
+    for entry in log.ledger.of("withdrawal"):
+        rater_id, due = entry.body["rater_id"], from_text(entry.body["erase_by"])
+        if wanted.rater in (None, rater_id):
+            row = {"rater_id": rater_id, "purposes": entry.body["purposes"]}
+            row |= {"withdrawn_at": from_text(entry.at), "erase_by": due, "erased_at": erased.get(rater_id)}
+            shown.append(row | {"overdue": rater_id not in erased and due < log.clock.now()})
+    return shown
+
+
 def _feedback(log: Log, wanted: _Wanted) -> list[Row]:
     """Return each row with what was done in words: an undo and a skip look alike in the file."""
     found = _query(log, _FEEDBACK, wanted)
@@ -175,6 +188,7 @@ _LISTS: dict[str, Callable[[Log, _Wanted], list[Row]]] = {
     "feedback": _feedback,
     "ledger": _ledger,
     "terms": _terms,
+    "withdrawals": _withdrawals,
 }
 
 

@@ -183,17 +183,30 @@ def _grant(body: dict[str, Any]) -> Grant:
     )
 
 
-def grant_for(log: Log, rater_id: str, as_of: datetime) -> Grant:
-    """Return the newest grant under which this rater may be recorded now.
+def grant_for(
+    log: Log, rater_id: str, as_of: datetime, purpose: Purpose | None = None, grant_id: str | None = None
+) -> Grant:
+    """Return the newest grant under which this rater may be recorded at ``as_of``.
+
+    Args:
+        log: Whose ledger says so.
+        rater_id: Who is to be recorded.
+        as_of: When.
+        purpose: What the grant must cover; anything by default.
+        grant_id: Which grant it must be; any by default.
 
     Raises:
         UsageError: No such rater.
-        ConsentError: None stands: never asked, refused, withdrawn or expired.
+        ConsentError: None stands: never asked, refused, withdrawn, expired or not yet begun.
     """
     rater(log, rater_id)
-    own = standings(log, as_of, rater_id)
+    own = [
+        standing
+        for standing in standings(log, as_of, rater_id)
+        if grant_id in (None, standing.grant_id) and standing.given_at <= as_of
+    ]
     for standing in reversed(own):
-        if standing.state is ConsentState.GIVEN:
+        if standing.state is ConsentState.GIVEN and (purpose is None or purpose in standing.purposes):
             return issue_grant(
                 standing.grant_id,
                 standing.rater_id,
@@ -203,10 +216,13 @@ def grant_for(log: Log, rater_id: str, as_of: datetime) -> Grant:
                 standing.expires_at,
             )
     seen = f"consent {own[-1].state}" if own else "no consent was ever given"
+    if own and own[-1].state is ConsentState.GIVEN:
+        seen = f"consent for {', '.join(sorted(own[-1].purposes))}"
+    wanted = f" for {purpose}" if purpose else ""
     raise ConsentError(
-        f"{rater_id} may not be recorded",
+        f"{rater_id} may not be recorded{wanted}",
         seen=seen,
-        needed="a grant that stands",
+        needed=f"a grant{wanted} that stands",
         fix=f"rlhf-audit consent LOG {rater_id} --purpose training --purpose audit",
     )
 
@@ -216,6 +232,11 @@ def withdraw(
 ) -> tuple[list[Purpose], datetime]:
     """Stop the use of what a rater gave, at once; needs no writer lock, and may be said again.
 
+    Args:
+        log: Where it is noted.
+        rater_id: Who.
+        purposes: Which; all when none is named.
+
     Returns:
         The purposes withdrawn, now or before, and the time by which the erasure is due.
 
@@ -224,7 +245,7 @@ def withdraw(
     """
     log.ledger.load()
     rater(log, rater_id)
-    wanted = set(purposes) if purposes is not None else set(Purpose)
+    wanted = set(purposes or ()) or set(Purpose)
     own = [entry for entry in log.ledger.of("withdrawal") if entry.body["rater_id"] == rater_id]
     newest = max((e.seq for e in log.ledger.of("consent") if e.body["rater_id"] == rater_id), default=-1)
     before = {Purpose(p) for entry in own if entry.seq > newest for p in entry.body["purposes"]}

@@ -34,10 +34,11 @@ def add(log: Log, text: str = DEFAULT_TERMS) -> str:
         raise UsageError("the terms are empty", needed="the text that raters are to read")
     raw = text.encode()
     digest = sha256_hex(raw)
-    known = [entry.body["terms_sha256"] for entry in log.ledger.of("terms")]
-    if digest not in known:
-        durable.write(log.layout.terms_file(digest), raw)
-        log.append("terms", {"terms_sha256": digest, "version": len(known) + 1})
+    with log.writing():
+        known = [entry.body["terms_sha256"] for entry in log.ledger.of("terms")]
+        if digest not in known:
+            durable.write(log.layout.terms_file(digest), raw)
+            log.append("terms", {"terms_sha256": digest, "version": len(known) + 1})
     return digest
 
 
@@ -45,12 +46,16 @@ def current(log: Log) -> tuple[str, int, str]:
     """Return digest, version and text of the newest terms.
 
     Raises:
-        LogError: The file is missing or altered: nobody may be asked to agree to it.
+        LogError: There are none, or the file is missing or altered: nobody may be asked to agree to it.
     """
-    newest = list(log.ledger.of("terms"))[-1]
+    newest = next(reversed(list(log.ledger.of("terms"))), None)
+    if newest is None:
+        raise LogError("this log has no terms to agree to", fix="rlhf-audit init ANOTHER-FOLDER")
     digest = newest.body["terms_sha256"]
     path = log.layout.terms_file(digest)
-    raw = path.read_bytes() if path.exists() else b""
+    raw = path.read_bytes() if path.is_file() else b""
     if sha256_hex(raw) != digest:
-        raise LogError(f"{log.layout.relative(path)} is not the text that the ledger names")
+        raise LogError(
+            f"{log.layout.relative(path)} is not the text that the ledger names", fix="rlhf-audit verify LOG"
+        )
     return digest, newest.body["version"], raw.decode()

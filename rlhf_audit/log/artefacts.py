@@ -52,12 +52,13 @@ def current(log: Log, kind: ArtefactKind) -> list[Artefact]:
     newest: dict[str, Mapping[str, Any] | None] = {}
     for entry in log.ledger.of(kind.value, kind.removal):
         newest[entry.body["path"]] = entry.body if entry.event == kind.value else None
-    root = log.layout.root.resolve()
-    return [
-        Artefact(path, Path(os.path.normpath(root / path)), facts)
-        for path, facts in newest.items()
-        if facts is not None
-    ]
+    return [Artefact(path, _folder(log, path), facts) for path, facts in newest.items() if facts is not None]
+
+
+def _folder(log: Log, path: str) -> Path:
+    # Inside the log named as every file of it is; outside from where the log really is.
+    outside = path.startswith("../")
+    return Path(os.path.normpath(log.layout.root.resolve() / path)) if outside else log.layout.root / path
 
 
 def find(log: Log, kind: ArtefactKind, path: str) -> Artefact | None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _BLOCK = 1 << 20
@@ -54,8 +54,11 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
 def destroy(path: Path) -> None:
     """Overwrite a file, sync, and unlink it: what it held is no longer on this disk's blocks.
 
-    A link is unlinked, never followed. A missing file is no error, so that it can be done again.
+    A link is unlinked, never followed. A missing file is no error, so that it can be done again. What an
+    interrupted write has left beside the file goes with it.
     """
+    if not path.name.endswith(TEMPORARY_SUFFIX):
+        destroy(path.with_name(path.name + TEMPORARY_SUFFIX))
     if path.is_symlink():
         path.unlink()
         return
@@ -83,17 +86,25 @@ def destroy_tree(folder: Path) -> int:
     return count
 
 
-@contextlib.contextmanager
-def rewriting(path: Path) -> Iterator[tuple[Path, Path]]:
+def rewrite(path: Path, change: Callable[[Path, Path], None]) -> None:
     """Replace a file whose old bytes must not stay on the disk; may be done again after a crash.
 
-    Yields:
-        Where to read the old file, and where to write the new one.
+    Args:
+        path: Which. When ``change`` fails, it is as it was.
+        change: Reads the file named first and writes the one named second.
     """
     old = path.with_name(f".{path.name}.old")
-    if path.exists() and not old.exists():
+    if path.exists() and old.exists():
+        # A crash came after the new file was in place, perhaps in the middle of overwriting this one.
+        destroy(old)
+        return
+    if path.exists():
         path.rename(old)
         sync_folder(path.parent)
-    with replacing(path) as temporary:
-        yield old, temporary
+    try:
+        with replacing(path) as temporary:
+            change(old, temporary)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
     destroy(old)

@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +18,9 @@ import numpy as np
 
 from rlhf_audit import canonical
 from rlhf_audit.clock import from_text, to_text
+from rlhf_audit.errors import LogError
 from rlhf_audit.log import durable
-from rlhf_audit.log.layout import Layout
+from rlhf_audit.log.layout import Layout, is_session_id
 from rlhf_audit.types import Feedback, Kind, Observation, Transition
 
 _EVENTS = "events.jsonl"
@@ -31,7 +32,7 @@ class Journal:
     def __init__(self, layout: Layout, session_id: str, meta: Mapping[str, Any]) -> None:
         self._folder = layout.journal_folder(session_id)
         # The folder appears with its first line whole: a kill in between leaves a temporary name only.
-        making = self._folder.with_name(self._folder.name + durable.TEMPORARY_SUFFIX)
+        making = _set_aside(self._folder)
         durable.destroy_tree(making)
         making.mkdir(mode=0o700)
         durable.write(making / _EVENTS, _line({"event": "session", **meta}), mode=0o600)
@@ -79,22 +80,48 @@ class Journal:
 
 
 def open_sessions(layout: Layout) -> list[str]:
-    """Return the ids of sessions whose journal is there, oldest first; drop half-made ones."""
+    """Return the ids of sessions whose journal is there, oldest first."""
+    return sorted(
+        path.name for path in layout.journal.glob("*") if is_session_id(path.name) and path.is_dir()
+    )
+
+
+def drop_half_made(layout: Layout) -> None:
+    """Destroy journals that a crash left half-made or half-destroyed. Call inside ``log.writing()``."""
     for path in layout.journal.glob(f"*{durable.TEMPORARY_SUFFIX}"):
         durable.destroy_tree(path)
-    return sorted(path.name for path in layout.journal.iterdir() if path.is_dir())
 
 
 def read(layout: Layout, session_id: str) -> Iterator[dict[str, Any]]:
-    """Yield a journal's whole events, in order, up to a torn line."""
+    """Yield a journal's whole events, in order, up to a torn line.
+
+    Raises:
+        LogError: A kill can't have made it so: the first line is not whole, or an answer stands behind a line
+            that is not. What was acknowledged is then not dropped.
+    """
     path = layout.journal_folder(session_id) / _EVENTS
     if not path.exists():
         return
-    for line in path.read_bytes().split(b"\n"):
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines):
         body = _whole(line)
         if body is None:
+            behind = (_whole(later) for later in lines[number + 1 :])
+            if number == 0 or any(later and later["event"] == "feedback" for later in behind):
+                raise LogError(
+                    f"{layout.relative(path)} is damaged in line {number + 1}",
+                    needed="the session's events as they were recorded",
+                    fix="put the file back from a copy, or erase its rater",
+                )
             return
         yield body
+
+
+def mentions(layout: Layout, session_id: str, words: Iterable[str]) -> bool:
+    """Say whether any of ``words`` stands in a journal, damaged or not."""
+    path = layout.journal_folder(session_id) / _EVENTS
+    data = path.read_bytes() if path.exists() else b""
+    return any(word.encode() in data for word in words)
 
 
 def transition(body: Mapping[str, Any]) -> tuple[Transition, Observation]:
@@ -122,12 +149,25 @@ def feedback_row(body: Mapping[str, Any]) -> Feedback:
 
 def discard(layout: Layout, session_id: str) -> None:
     """Overwrite and remove a journal: it holds what a rater gave."""
-    durable.destroy_tree(layout.journal_folder(session_id))
+    folder = layout.journal_folder(session_id)
+    going = _set_aside(folder)
+    # Renamed first: a half-overwritten journal must never look like an open session.
+    if folder.exists():
+        folder.rename(going)
+        durable.sync_folder(layout.journal)
+    durable.destroy_tree(going)
 
 
 def journal_files(layout: Layout) -> set[Path]:
-    """Return every file that belongs to an open session."""
-    return {path for path in layout.journal.rglob("*") if path.is_file()}
+    """Return every file that belongs to an open session, or to one that is being opened or discarded."""
+    folders = [layout.journal_folder(session_id) for session_id in open_sessions(layout)]
+    folders += [path for path in layout.journal.glob(f"s-*{durable.TEMPORARY_SUFFIX}") if path.is_dir()]
+    names = (_EVENTS, _EVENTS + durable.TEMPORARY_SUFFIX)
+    return {folder / name for folder in folders for name in names}
+
+
+def _set_aside(folder: Path) -> Path:
+    return folder.with_name(folder.name + durable.TEMPORARY_SUFFIX)
 
 
 def _line(body: Mapping[str, Any]) -> bytes:

@@ -43,6 +43,11 @@ def checked_session_id(text: str) -> str:
     return text
 
 
+def is_session_id(text: str) -> bool:
+    """Say whether ``text`` has the form of a session id."""
+    return _SESSION.fullmatch(text) is not None
+
+
 class Layout:
     """The paths of one log."""
 

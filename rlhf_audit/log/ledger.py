@@ -81,6 +81,11 @@ class Ledger:
     def entries(self) -> Sequence[Entry]:
         return self._entries
 
+    @property
+    def lines(self) -> Sequence[bytes]:
+        """The entries' bytes, checked, each without its newline."""
+        return self._lines
+
     def of(self, *events: str) -> Iterator[Entry]:
         """Yield the entries of these events, oldest first."""
         return (entry for entry in self._entries if entry.event in events)
@@ -108,7 +113,9 @@ class Ledger:
     def _load(self) -> None:
         raw = self._read(self._layout.entries)
         note = self._read(self._layout.checkpoint)
+        source = "entries.jsonl"
         if self._layout.pending.exists():
+            source = "pending.json"
             signed, lines, note = self._read_pending(note)
             kept = b"".join(line + b"\n" for line in _split(raw)[: signed.size])
             raw = kept + b"".join(line + b"\n" for line in lines)
@@ -119,7 +126,7 @@ class Ledger:
         entries = [_parse(number, line, lines[:number][-1:]) for number, line in enumerate(lines)]
         if signed.size != len(lines) or signed.root != merkle.root([merkle.leaf_hash(x) for x in lines]):
             raise LedgerError(
-                "ledger/entries.jsonl is not what ledger/checkpoint signs",
+                f"ledger/{source} is not what the ledger's checkpoint signs",
                 seen=f"{len(lines)} entries",
                 needed=f"{signed.size} entries under the signed root",
             )
@@ -167,6 +174,8 @@ class Ledger:
         with self._lock:
             for path in self._layout.ledger.glob(f"*{durable.TEMPORARY_SUFFIX}"):
                 path.unlink()
+            # Checked first: nothing that does not follow from what was signed is written.
+            self.load()
             return self._roll_forward()
 
     def _roll_forward(self) -> bool:
@@ -193,11 +202,15 @@ class Ledger:
             pending = json.loads(raw)
             lines = [line.encode() for line in pending["lines"]]
             new_note = pending["checkpoint"].encode()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+            # Missing: between two looks of a reader the append has ended.
             raise LedgerError("ledger/pending.json can't be read") from error
         if canonical.json_bytes(pending) != raw:
             raise LedgerError("ledger/pending.json is not as it was written")
-        after = notes.read(new_note, self._origin, self._public_key)
+        try:
+            after = notes.read(new_note, self._origin, self._public_key)
+        except LedgerError as error:
+            raise LedgerError("ledger/pending.json is not signed by this log's key") from error
         before = notes.Checkpoint(self._origin, after.size - len(lines), b"")
         if note and notes.read(note, self._origin, self._public_key).size not in (before.size, after.size):
             raise LedgerError("ledger/pending.json does not follow ledger/checkpoint")
@@ -233,6 +246,8 @@ def _parse(number: int, line: bytes, before: Sequence[bytes]) -> Entry:
             problem = "is out of order"
         elif body.get("prev") != needed:
             problem = "does not follow the line before it"
+        elif not (isinstance(body.get("at"), str) and isinstance(body.get("event"), str)):
+            problem = "has no time or no event"
         else:
             rest = {name: value for name, value in body.items() if name not in ("seq", "at", "event", "prev")}
             return Entry(number, body["at"], body["event"], rest)

@@ -100,10 +100,12 @@ def read_parquet(log: Log, path: Path) -> pa.Table:
     name = log.layout.relative(path)
     try:
         # Not by `read_table`: that would read "rater_id=…" out of the folder's name into a column.
-        return pq.ParquetFile(path).read()
+        table = pq.ParquetFile(path).read()
+        table.validate(full=True)
+        return table
     except FileNotFoundError as error:
         raise LogError(f"{name} is missing", fix="rlhf-audit verify LOG") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise LogError(
             f"{name} can't be read", needed="a sealed Parquet file", fix="rlhf-audit verify LOG"
         ) from error

@@ -73,10 +73,12 @@ class Log:
 
         Raises:
             LockedError: Another process holds it.
+            DamagedError: The signing key is not here, so that nothing could be entered in the ledger.
         """
         if self._held:
             yield
             return
+        _ = self.signing_key
         lock = FileLock(self.layout.lock, timeout=0)
         try:
             lock.acquire()
@@ -89,6 +91,7 @@ class Log:
             ) from error
         self._held = True
         try:
+            _make_folders(self.layout)
             self.ledger.recover()
             self.ledger.load()
             yield
@@ -136,15 +139,23 @@ def create(
         | {name: metadata.version(name) for name in _RECORDED_VERSIONS},
     }
     raw = canonical.json_bytes(header) + b"\n"
-    for folder in layout.folders:
-        durable.make_folder(folder)
-    layout.keys.chmod(0o700)
-    layout.journal.chmod(0o700)
-    ledger.create(layout, f"rlhf_audit/{log_id}", key)
+    _make_folders(layout)
+    origin = f"rlhf_audit/{log_id}"
+    ledger.create(layout, origin, key)
+    entries = ledger.Ledger(layout, origin, key.public_key().public_bytes_raw())
+    entries.append(key, clock, [("created", {"log_sha256": canonical.sha256_hex(raw)})])
+    # Last: where there is a header there is a whole log.
     durable.write(layout.header, raw)
-    log = Log(root, clock, entropy, key)
-    log.append("created", {"log_sha256": canonical.sha256_hex(raw)})
-    return log
+    return Log(root, clock, entropy, key)
+
+
+def _make_folders(layout: Layout) -> None:
+    """Make the folders that are not there: git, for one, keeps no empty ones."""
+    for folder in layout.folders:
+        if not folder.is_dir():
+            durable.make_folder(folder)
+            if folder in (layout.keys, layout.journal):
+                folder.chmod(0o700)
 
 
 def _read_header(layout: Layout) -> dict[str, Any]:
@@ -169,7 +180,7 @@ def _read_header(layout: Layout) -> dict[str, Any]:
         raise LogError("log.json is not as init wrote it")
     raise LogError(
         "this log is of another format",
-        seen=f"format {version}",
+        seen=f"log.json says format {ascii(version)[:40]}",
         needed=f"format {FORMAT_VERSION}",
         fix="install the rlhf-audit that wrote it, or a newer one",
     )

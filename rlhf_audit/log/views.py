@@ -1,6 +1,7 @@
 """A locked DuckDB over one log: consent-aware views, no file outside the log, no setting changed.
 
-The same text (``script``) can be pasted into any DuckDB shell; a test does so.
+The same text (``script``) can be pasted into any DuckDB shell; a test does so. DuckDB lets nobody read a
+folder without letting them write there, so a stranger's SQL may only be passed on if it is a single SELECT.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,14 +51,14 @@ def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | 
         as_of: Consent, expiry and deadlines are judged at this moment.
         groups: Consented groups by pseudonym; none in a text that is to be printed.
     """
-    layout = log.layout
+    entries = _quoted(str(log.layout.entries.resolve()))
+    lines = f"CREATE VIEW ledger_lines AS SELECT json FROM read_ndjson_objects({entries});"
+    return "\n".join(["SET TimeZone = 'UTC';", lines, _views(log, as_of, groups)])
+
+
+def _views(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None) -> str:
     parts = []
-    for view, folder in (
-        ("episode_rows", layout.episodes),
-        ("step_rows", layout.steps),
-        ("feedback_rows", layout.feedback),
-    ):
-        files = [path for path in sorted(folder.rglob("*.parquet")) if path.is_file()]
+    for view, files in _sealed_files(log).items():
         listed = "[" + ",\n    ".join(_quoted(str(path.resolve())) for path in files) + "]"
         body = _READ[view].format(files=listed) if files else _EMPTY[view]
         parts.append(f"CREATE VIEW {view} AS\n{body};")
@@ -65,9 +66,21 @@ def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | 
     values = f"VALUES {', '.join(rows)}" if rows else "SELECT NULL::VARCHAR, MAP {'': ''} WHERE false"
     parts.append(f"CREATE VIEW consented_groups(rater_id, groups) AS {values};")
     text = resources.files("rlhf_audit.log").joinpath("views.sql").read_text("utf-8")
-    text = text.replace("$entries", _quoted(str(layout.entries.resolve())))
     text = text.replace("$as_of", f"TIMESTAMPTZ {_quoted(to_text(as_of))}")
-    return "\n".join(["SET TimeZone = 'UTC';", *parts, text])
+    return "\n".join([*parts, text])
+
+
+def _sealed_files(log: Log) -> dict[str, list[Path]]:
+    """Return the files that the ledger names and that are there: none of a rater whose erasure has begun."""
+    erased = {entry.body["rater_id"] for entry in log.ledger.of("erasure-intent")}
+    found: dict[str, list[Path]] = {view: [] for view in _READ}
+    folders = {"episodes": "episode_rows", "steps": "step_rows", "feedback": "feedback_rows"}
+    for entry in log.ledger.of("session"):
+        for file in entry.body["files"]:
+            path = log.layout.root / file["path"]
+            if path.is_file() and not ("rows_mac" in file and entry.body["rater_id"] in erased):
+                found[folders[file["path"].partition("/")[0]]].append(path)
+    return {view: sorted(files) for view, files in found.items()}
 
 
 def connect(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
@@ -79,19 +92,25 @@ def connect(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config={"threads": 1, "temp_directory": ""})
     try:
         # Only what the views read: the keys are not among it.
-        allowed = [str(folder.resolve()) + "/" for folder in _readable(log)]
-        connection.execute(f"SET allowed_directories = {allowed!r}")
+        allowed = ", ".join(_quoted(str(folder.resolve()) + "/") for folder in _readable(log))
+        connection.execute(f"SET allowed_directories = [{allowed}]")
         connection.execute("SET autoinstall_known_extensions = false")
         connection.execute("SET autoload_known_extensions = false")
         connection.execute("LOAD json; LOAD parquet")
         connection.execute("SET enable_external_access = false")
-        connection.execute(script(log, as_of, consented_groups(log, as_of)))
+        connection.execute("SET TimeZone = 'UTC'")
+        # The lines as they were checked, not the file, which another process may be writing to.
+        connection.register("ledger_lines", pa.table({"json": [line.decode() for line in log.ledger.lines]}))
+        connection.execute(_views(log, as_of, consented_groups(log, as_of)))
         connection.execute("SET lock_configuration = true")
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+    except duckdb.Error as error:
+        # All of its kinds: a damaged footer meets DuckDB in many ways.
         connection.close()
         raise LogError(
             "a file of this log can't be read",
-            seen=str(error).splitlines()[0].replace(str(log.layout.root.resolve()) + "/", "")[:160],
+            seen=ascii(str(error).split("\n")[0].replace(str(log.layout.root.resolve()) + "/", "")[:160])[
+                1:-1
+            ],
             needed="sealed Parquet files as record wrote them",
             fix="rlhf-audit verify LOG",
         ) from error
@@ -124,7 +143,7 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str, values: Sequence[obje
 
 def _readable(log: Log) -> tuple[Path, ...]:
     layout = log.layout
-    return layout.ledger, layout.episodes, layout.steps, layout.feedback
+    return layout.episodes, layout.steps, layout.feedback
 
 
 def _map(pairs: Mapping[str, str]) -> str:

@@ -1,10 +1,10 @@
--- The views of a log. $entries and the lists of files are put in by views.py; $as_of is the time at which
+-- The views of a log. views.py puts in the ledger's lines, the lists of files and $as_of, the time at which
 -- consent is judged. Nothing here reads the keys: groups come in as the table `consented_groups`.
 
 CREATE VIEW ledger AS
 SELECT (json->>'seq')::BIGINT AS seq, (json->>'at')::TIMESTAMPTZ AS noted_at, json->>'event' AS event,
-       json AS body
-FROM read_ndjson_objects($entries);
+       json::JSON AS body
+FROM ledger_lines;
 
 CREATE VIEW sessions AS
 SELECT body->>'session_id' AS session_id,

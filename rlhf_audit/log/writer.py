@@ -1,5 +1,6 @@
 """Recording a session: opened under a grant, journalled, sealed to Parquet, entered in the ledger."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_audit import canonical, schema
-from rlhf_audit.errors import ConsentError
+from rlhf_audit.errors import ConsentError, LogError
 from rlhf_audit.log import durable, journal, keys
 from rlhf_audit.log.store import Log
 from rlhf_audit.types import Feedback, Grant, Observation, Transition
@@ -54,8 +55,10 @@ class SessionWriter:
     """
 
     def __init__(self, log: Log, grant: Grant, facts: SessionFacts) -> None:
-        if not isinstance(grant, Grant) or all(
-            entry.body["grant_id"] != grant.grant_id for entry in log.ledger.of("consent")
+        if not isinstance(grant, Grant) or not any(
+            (entry.body["grant_id"], entry.body["rater_id"], entry.body["terms_sha256"], entry.body["state"])
+            == (grant.grant_id, grant.rater_id, grant.terms_sha256, "given")
+            for entry in log.ledger.of("consent")
         ):
             raise ConsentError("no grant in the ledger covers this session")
         self._log = log
@@ -87,24 +90,37 @@ class SessionWriter:
 
 
 def recover(log: Log) -> list[str]:
-    """Seal every session that a crash left open; return their ids. Call inside ``log.writing()``."""
-    left = journal.open_sessions(log.layout)
-    return [session_id for session_id in left if seal(log, session_id)]
+    """Seal every session that a crash left open; return their ids. Call inside ``log.writing()``.
+
+    One that can't be sealed, because its journal or its rater's key is damaged, is left as it is, for
+    ``verify`` to name.
+    """
+    journal.drop_half_made(log.layout)
+    sealed = []
+    for session_id in journal.open_sessions(log.layout):
+        with contextlib.suppress(LogError):
+            sealed += [session_id] * seal(log, session_id)
+    return sealed
 
 
 def seal(log: Log, session_id: str) -> bool:
     """Turn a journal into sealed files and one ledger entry; idempotent at every step.
 
     Returns:
-        False when the session held no step and no answer, or had been sealed before.
+        False when the session held no step and no answer, or had been sealed before, or its rater was erased.
+
+    Raises:
+        LogError: The journal or the rater's key is damaged; nothing is changed then.
     """
     sealed = {entry.body["session_id"] for entry in log.ledger.of("session")}
     events = [] if session_id in sealed else list(journal.read(log.layout, session_id))
-    worth = {event["event"] for event in events} & {"step", "feedback"}
-    if worth and log.layout.key_file(events[0]["rater_id"]).exists():
+    erased = {entry.body["rater_id"] for entry in log.ledger.of("erasure-intent")}
+    worth = any(event["event"] in ("step", "feedback") for event in events)
+    worth = worth and events[0]["rater_id"] not in erased
+    if worth:
         _enter(log, session_id, events)
     journal.discard(log.layout, session_id)
-    return bool(worth)
+    return worth
 
 
 def _enter(log: Log, session_id: str, events: list[dict[str, Any]]) -> None:
@@ -213,6 +229,6 @@ def _table(columns: Mapping[str, Any], shape: pa.Schema) -> pa.Table:
 
 def _next_session_id(log: Log) -> str:
     known = [entry.body["session_id"] for entry in log.ledger.of("session")]
-    known += [path.name for path in log.layout.journal.iterdir()]
-    numbers = [int(name[2:].split(".")[0]) for name in known]
+    known += journal.open_sessions(log.layout)
+    numbers = [int(name[2:]) for name in known]
     return f"s-{max(numbers, default=0) + 1:04d}"

@@ -19,14 +19,20 @@ def taught_by(log: Log, rater_id: str) -> list[Artefact]:
     return [found for found in artefacts.current(log, ArtefactKind.POLICY) if found.holds(rater_id)]
 
 
-def session_files(log: Log, session_ids: Iterable[str]) -> list[dict[str, Any]]:
-    """Return path and digest of every sealed file of these sessions."""
-    wanted = set(session_ids)
+def session_files(log: Log, session_ids: Iterable[str], watched: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Return path and digest of every sealed file of these sessions, in the ledger's order.
+
+    Args:
+        log: Where they are.
+        session_ids: Sessions whose answers were used.
+        watched: Sessions whose steps were used; what was answered in them is nobody's business here.
+    """
+    answered, shown = set(session_ids), set(watched)
     return [
         {name: value for name, value in file.items() if name != "rows"}
         for entry in log.ledger.of("session")
-        if entry.body["session_id"] in wanted
         for file in entry.body["files"]
+        if entry.body["session_id"] in answered or (entry.body["session_id"] in shown and "sha256" in file)
     ]
 
 

@@ -37,8 +37,7 @@ def save(folder: Path, weights: Weights, manifest: Manifest) -> dict[str, str]:
     Raises:
         UsageError: ``folder`` holds something that is not a policy.
     """
-    if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} holds something else", needed="a new name, or a policy to replace")
+    check_free(folder)
     files = {
         WEIGHTS: _pack(weights),
         MANIFEST: canonical.json_bytes(manifest.to_json()) + b"\n",
@@ -57,6 +56,19 @@ def save(folder: Path, weights: Weights, manifest: Manifest) -> dict[str, str]:
     durable.sync_folder(folder.parent)
     durable.destroy_tree(going)
     return {name: canonical.sha256_hex(data) for name, data in files.items()}
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that a policy may not be put into; to be asked before hours of work.
+
+    Raises:
+        UsageError: It holds something that is not a policy, or is no folder.
+    """
+    taken = folder.is_symlink() or (folder.exists() and not folder.is_dir())
+    if taken or (folder.is_dir() and not (folder / MANIFEST).exists() and any(folder.iterdir())):
+        raise UsageError(
+            f"{os.fspath(folder)!r} holds something else", needed="a new name, or a policy to replace"
+        )
 
 
 def destroy(folder: Path) -> None:

@@ -45,8 +45,8 @@ _LINES = {
 _ANSWERS = {
     _Key.YES: (AnswerKind.ANSWER, 1.0, "You answered: yes."),
     _Key.NO: (AnswerKind.ANSWER, 0.0, "You answered: no."),
-    _Key.SKIP: (AnswerKind.SKIP, None, "You skipped the last question."),
-    _Key.UNDO: (AnswerKind.UNDO, None, "Your last answer is taken back."),
+    _Key.SKIP: (AnswerKind.SKIP, None, "You skipped a question."),
+    _Key.UNDO: (AnswerKind.UNDO, None, "Taken back: the question is asked again."),
     _Key.WITHDRAW: (AnswerKind.WITHDRAW, None, ""),
     _Key.QUIT: (AnswerKind.QUIT, None, ""),
 }
@@ -142,7 +142,7 @@ class TerminalSource:
             if name in (_Key.HELP, _Key.PAUSE):
                 _notice(screen, HELP if name == _Key.HELP else PAUSED)
             elif name == _Key.UNDO and not self._n_standing:
-                self._note = "There is no answer to take back."
+                self._note = "There is nothing to take back."
             elif name == _Key.WITHDRAW and _notice(screen, REALLY) != _Key.WITHDRAW:
                 self._note = "You did not withdraw."
             elif name in _ANSWERS:
@@ -154,7 +154,7 @@ class TerminalSource:
 
     def _answer(self, key: _Key, latency_s: float) -> Answer:
         kind, value, self._note = _ANSWERS[key]
-        self._n_standing += {AnswerKind.ANSWER: 1, AnswerKind.UNDO: -1}.get(kind, 0)
+        self._n_standing += {AnswerKind.ANSWER: 1, AnswerKind.SKIP: 1, AnswerKind.UNDO: -1}.get(kind, 0)
         return Answer(kind, value, latency_s)
 
     def _ask_line(self, question: Question) -> Answer:
@@ -165,7 +165,7 @@ class TerminalSource:
             line = self._input.readline()
             key = _LINES.get(line.strip().lower()) if line else _Key.QUIT
             if key is _Key.UNDO and not self._n_standing:
-                self._say("there is no answer to take back")
+                self._say("there is nothing to take back")
             elif key is not None:
                 return self._answer(key, watch.stop())
             else:

@@ -45,7 +45,7 @@ def environment(connection: duckdb.DuckDBPyConnection, wanted: str | None) -> st
         row[0]
         for row in connection.execute(
             "SELECT DISTINCT s.env_id FROM usable_for_training u JOIN steps s USING (episode_id, step)"
-            " WHERE u.kind = 'rating' ORDER BY 1"
+            " WHERE u.kind = 'rating' AND u.value IS NOT NULL ORDER BY 1"
         ).fetchall()
     ]
     if wanted is not None and wanted in found:
@@ -76,7 +76,9 @@ def environment(connection: duckdb.DuckDBPyConnection, wanted: str | None) -> st
 
 def load(connection: duckdb.DuckDBPyConnection, env_id: str, n_actions: int) -> TrainingData:
     """Stream the usable ratings of one environment."""
-    reader: pa.RecordBatchReader = connection.sql(_ROWS, params={"env_id": env_id}).to_arrow_reader(_BATCH_ROWS)
+    reader: pa.RecordBatchReader = connection.sql(_ROWS, params={"env_id": env_id}).to_arrow_reader(
+        _BATCH_ROWS
+    )
     raters: dict[str, int] = {}
     episodes: dict[str, int] = {}
     sessions: dict[str, int] = {}

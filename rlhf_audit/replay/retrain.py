@@ -13,7 +13,7 @@ from rlhf_audit.errors import DigestMismatchError
 from rlhf_audit.estimators.reliability import identified, verdict
 from rlhf_audit.log import reader, views
 from rlhf_audit.log.store import Log
-from rlhf_audit.policy import lineage
+from rlhf_audit.policy import lineage, store
 from rlhf_audit.policy.manifest import Manifest, RaterShare
 from rlhf_audit.policy.network import NetworkSpec
 from rlhf_audit.replay import dataset, trainer
@@ -61,7 +61,9 @@ def retrain(
     Raises:
         ConsentError: No rating may be used for training.
         DigestMismatchError: ``expect`` did not come out.
+        UsageError: Nothing to train on, several environments and none named, or ``folder`` is taken.
     """
+    store.check_free(folder)
     with log.writing():
         connection = views.connect(log, as_of or log.clock.now())
         try:
@@ -146,5 +148,5 @@ def _manifest(
         rows=trained.rows,
         raters=shares,
         sessions=list(data.sessions),
-        files=lineage.session_files(log, [*data.sessions, *(name for name in rated if name)]),
+        files=lineage.session_files(log, data.sessions, [name for name in rated if name]),
     )

@@ -1,8 +1,8 @@
 """The figures of a report, each made from plain data of the JSON document.
 
-What is flagged is marked by shape and by a word as well as by colour; the colours are those of Okabe and Ito
-(2008), which colour-blind readers can tell apart. A figure shows only as many subjects as stay legible, and says
-so.
+What is flagged is marked by shape and by a sign as well as by colour; the colours are those of Okabe and Ito
+(2008), which colour-blind readers can tell apart. A figure shows only as many subjects as stay legible, and
+tells how many there are.
 """
 
 import textwrap
@@ -11,9 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm
 from matplotlib.ticker import FuncFormatter
 
 from rlhf_audit.reports.document import is_insufficient, subject_raters
@@ -22,7 +20,6 @@ from rlhf_audit.reports.svg import Figure, draw, plain
 Row = Mapping[str, Any]
 
 MOST_ROWS = 30
-MOST_IN_HEAT_MAP = 20
 MOST_LINES = 5
 _MOST_FAINT_LINES = 40
 _LEAST_IN_BIN = 3
@@ -47,7 +44,7 @@ def intervals(
     uid: str, title: str, axis: str, rows: Sequence[Row], scripted: Collection[str], neutral: float | None
 ) -> Figure:
     """Return each subject's value with its 95 per cent interval, flagged ones as filled diamonds."""
-    judged = [row for row in rows if row["value"] is not None and not is_insufficient(row)]
+    judged = [row for row in rows if _is_judged(row)]
     if not judged:
         return Figure(None, f"No figure: too few data to draw {title.lower()}.")
     shown = sorted(judged, key=lambda row: (not row["flagged"], _chance(row), row["subject"]))[:MOST_ROWS]
@@ -72,7 +69,9 @@ def intervals(
     spoken = (
         ", ".join(f"{named(row['subject'], scripted)} at {row['value']:.2f}" for row in flagged) or "none"
     )
-    caption = f"{title}: value and 95 % interval. {_shown(len(shown), len(judged), 'surest findings first')}"
+    caption = (
+        f"{title}: value and 95 % interval. {left_out(len(shown), len(judged), 'surest findings first')}"
+    )
     text = (
         f"{len(shown)} subjects from {shown[0]['value']:.2f} to {shown[-1]['value']:.2f}. Flagged: {spoken}."
     )
@@ -81,7 +80,7 @@ def intervals(
 
 def agreement(uid: str, rows: Sequence[Row]) -> Figure:
     """Return the panel's coefficients of agreement side by side, with intervals and Krippendorff's bands."""
-    judged = [row for row in rows if row["value"] is not None and not is_insufficient(row)]
+    judged = [row for row in rows if _is_judged(row)]
     if not judged:
         return Figure(None, "No figure: too few steps were rated by two raters to speak of agreement.")
     shown = judged[:MOST_ROWS]
@@ -110,65 +109,6 @@ def agreement(uid: str, rows: Sequence[Row]) -> Figure:
     return Figure(draw(uid, "Agreement of the panel", text, 1.1 + 0.34 * len(shown), paint), caption)
 
 
-def heat_map(uid: str, rows: Sequence[Row], scripted: Collection[str]) -> Figure:
-    """Return the rater-by-rater matrix of Cohen's kappa; subjects are pairs ``r-a/r-b``."""
-    pairs = [row for row in rows if row["subject"].count("/") == 1 and row["value"] is not None]
-    cells: dict[tuple[str, str], float] = {}
-    for row in pairs:
-        left, right = row["subject"].split("/")
-        if not is_insufficient(row):
-            cells[left, right] = cells[right, left] = row["value"]
-    if not cells:
-        return Figure(None, "No figure: no two raters share enough steps to compare them.")
-    by_rater: dict[str, list[float]] = defaultdict(list)
-    for (left, _), value in cells.items():
-        by_rater[left].append(value)
-    ranked = sorted(by_rater, key=lambda rater_id: (median(by_rater[rater_id]), rater_id))
-    shown = ranked[:MOST_IN_HEAT_MAP]
-    size = len(shown)
-    grid = [[cells.get((a, b), float("nan")) for b in shown] for a in shown]
-    flagged = {row["subject"] for row in rows if row["flagged"]}
-
-    def paint(axes: Axes) -> None:
-        axes.grid(False)
-        axes.set_facecolor("#ececec")
-        colours = colormaps["PuOr"].resampled(10)
-        norm = BoundaryNorm([step / 5 for step in range(-5, 6)], 10, extend="neither")
-        mesh = axes.pcolormesh(grid, cmap=colours, norm=norm, edgecolors="white", linewidth=0.8)
-        for y, line in enumerate(grid):
-            for x, value in enumerate(line):
-                text = "·" if value != value else _kappa(value) if size <= 12 else ""
-                pale = value != value or abs(value) < 0.6
-                axes.text(
-                    x + 0.5,
-                    y + 0.5,
-                    text,
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    color=_INK if pale else "white",
-                )
-        labels = [_marked(rater_id, rater_id in flagged, scripted) for rater_id in shown]
-        places = [place + 0.5 for place in range(size)]
-        axes.set_xticks(places, labels, rotation=90, fontsize=7)
-        axes.set_yticks(places, labels, fontsize=7)
-        axes.invert_yaxis()
-        axes.tick_params(length=0)
-        axes.figure.colorbar(mesh, ax=axes, label="Cohen's kappa", shrink=0.8)
-
-    low, high = min(cells.values()), max(cells.values())
-    text = (
-        f"Kappa of {len(cells) // 2} pairs of raters, from {low:.2f} to {high:.2f}. "
-        f"Lowest median: {named(shown[0], scripted)} at {median(by_rater[shown[0]]):.2f}."
-    )
-    caption = (
-        "Agreement of each two raters beyond chance (Cohen's kappa). A point: the same rater, or too few shared steps. "
-        + _shown(size, len(ranked), "lowest median first", "raters")
-    )
-    height = 1.9 + min(3.6, 0.2 * size + 0.6)
-    return Figure(draw(uid, "Agreement rater by rater", text, height, paint), caption)
-
-
 def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Collection[str]) -> Figure:
     """Return how each rater's answers move from their first to their last, against the other raters."""
     shared = any(point["n_shared"] >= _LEAST_IN_BIN for point in bins)
@@ -180,7 +120,7 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
     lines = {rater_id: line for rater_id, line in lines.items() if len(line) >= 2}
     if not lines:
         return Figure(None, "No figure: no rater has answered often enough to see a drift.")
-    marked = [rater_id for rater_id in sorted(lines) if rater_id in flagged][:MOST_LINES]
+    bold = [rater_id for rater_id in sorted(lines) if rater_id in flagged][:MOST_LINES]
     faint = [rater_id for rater_id in sorted(lines) if rater_id not in flagged][:_MOST_FAINT_LINES]
     columns: dict[float, list[float]] = defaultdict(list)
     for line in lines.values():
@@ -195,7 +135,7 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
         for rater_id in faint:
             axes.plot(*zip(*lines[rater_id], strict=True), color=_FAINT, linewidth=0.7)
         axes.plot(*zip(*middle, strict=True), color=_INK, linewidth=2, label="median of all raters")
-        for number, rater_id in enumerate(marked):
+        for number, rater_id in enumerate(bold):
             marker, dashes = _LINES[number]
             axes.plot(
                 *zip(*lines[rater_id], strict=True),
@@ -203,7 +143,7 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
                 marker=marker,
                 linestyle=dashes,
                 markersize=4.5,
-                label=_marked(rater_id, True, scripted),
+                label=marked(rater_id, True, scripted),
             )
         axes.set_xlim(0, 10)
         axes.set_xticks([0, 5, 10], ["first answer", "half way", "last answer"])
@@ -211,12 +151,12 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
         legend_below(axes)
 
     spoken = ", ".join(
-        f"{named(r, scripted)} from {lines[r][0][1]:.2f} to {lines[r][-1][1]:.2f}" for r in marked
+        f"{named(r, scripted)} from {lines[r][0][1]:.2f} to {lines[r][-1][1]:.2f}" for r in bold
     )
-    caption = "How answers move from each rater's first to last; grey: raters not flagged. " + _shown(
-        len(marked) + len(faint), len(lines), "flagged first", "raters"
+    caption = "How answers move from each rater's first to last; grey: raters not flagged. " + left_out(
+        len(bold) + len(faint), len(lines), "flagged first", "raters"
     )
-    text = f"Lines of {len(marked) + len(faint)} raters. Flagged: {spoken or 'none'}."
+    text = f"Lines of {len(bold) + len(faint)} raters. Flagged: {spoken or 'none'}."
     return Figure(draw(uid, "Drift from first to last answer", text, 3.2, paint), caption)
 
 
@@ -240,7 +180,7 @@ def answers(uid: str, tallies: Sequence[Row], flagged: Collection[str], scripted
 
     top_share, top = max(judged, key=lambda pair: (pair[0], pair[1]["rater_id"]))
     text = f"Median {middle:.2f}; highest {named(top['rater_id'], scripted)} at {top_share:.2f}."
-    caption = "Share of each rater's commonest answer. " + _shown(
+    caption = "Share of each rater's commonest answer. " + left_out(
         len(shown), len(judged), "flagged, then the highest", "raters"
     )
     return Figure(draw(uid, "Share of the commonest answer", text, _height(len(shown)), paint), caption)
@@ -268,7 +208,7 @@ def latency(uid: str, rows: Sequence[Row], flagged: Collection[str], scripted: C
 
     medians = [row["p50"] for row in rows]
     text = f"Medians from {min(medians):.2g} to {max(medians):.2g} seconds."
-    caption = "Answering time: point median, thick bar middle half, line 5th to 95th percentile. " + _shown(
+    caption = "Answering time: point median, thick bar middle half, line 5th to 95th percentile. " + left_out(
         len(shown), len(rows), "flagged, then the fastest", "raters"
     )
     return Figure(draw(uid, "Answering time", text, _height(len(shown)), paint), caption)
@@ -320,18 +260,24 @@ def _points(axes: Axes, points: Sequence[tuple[float, float, bool]]) -> None:
 def _row_labels(axes: Axes, subjects: Sequence[tuple[str, bool]], scripted: Collection[str]) -> None:
     axes.set_yticks(
         range(len(subjects)),
-        [_marked(subject, flagged, scripted) for subject, flagged in subjects],
+        [marked(subject, flagged, scripted) for subject, flagged in subjects],
         fontsize=8,
     )
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.7, len(subjects) - 0.3)
 
 
-def _marked(subject: str, flagged: bool, scripted: Collection[str]) -> str:
+def marked(subject: str, flagged: bool, scripted: Collection[str]) -> str:
+    """Return a subject's label, with a sign if it is flagged."""
     return ("▲ " if flagged else "") + plain(named(subject, scripted))
 
 
-def _shown(n_shown: int, n_all: int, which: str, noun: str = "subjects") -> str:
+def _is_judged(row: Row) -> bool:
+    return row["value"] is not None and not is_insufficient(row)
+
+
+def left_out(n_shown: int, n_all: int, which: str, noun: str = "subjects") -> str:
+    """Return a sentence that says what is not drawn; nothing if all is."""
     return (
         ""
         if n_shown == n_all
@@ -346,10 +292,6 @@ def _height(n_rows: int) -> float:
 def _chance(row: Row) -> tuple[float, float]:
     chance = row["q"] if row["q"] is not None else row["p"]
     return (1.0 if chance is None else chance, -abs(row["value"]))
-
-
-def _kappa(value: float) -> str:
-    return f"{value:.2f}".replace("0.", ".")
 
 
 def _wrapped(axis: str) -> str:

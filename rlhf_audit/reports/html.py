@@ -17,6 +17,7 @@ from rlhf_audit.clock import from_text
 from rlhf_audit.reports import figures, guidance, timeline
 from rlhf_audit.reports.document import report_sha256, subject_raters
 from rlhf_audit.reports.guidance import Picture
+from rlhf_audit.reports.heat_map import heat_map
 from rlhf_audit.reports.svg import Figure
 
 MOST_TABLE_ROWS = 300
@@ -108,7 +109,7 @@ def _figures(document: Mapping[str, Any]) -> tuple[dict[str, Figure], dict[Pictu
 def _own_figure(uid: str, audit: Mapping[str, Any], scripted: set[str]) -> dict[str, Figure]:
     topic = guidance.topic(audit["id"])
     if topic.picture is Picture.HEAT_MAP:
-        return {audit["id"]: figures.heat_map(uid, audit["rows"], scripted)}
+        return {audit["id"]: heat_map(uid, audit["rows"], scripted)}
     if topic.picture is Picture.INTERVALS:
         axis = audit["measures"] or "value of the statistic"
         return {

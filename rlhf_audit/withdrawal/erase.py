@@ -6,7 +6,7 @@ policies trained again, reports made again, done, residue scan, receipt.
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from rlhf_audit import canonical
 from rlhf_audit.consent import register
-from rlhf_audit.errors import ConsentError, DamagedError, LockedError, UsageError
+from rlhf_audit.errors import ConsentError, DamagedError, LockedError, LogError, UsageError
 from rlhf_audit.log import artefacts, durable, journal, keys, reader, writer
 from rlhf_audit.log.artefacts import Artefact, ArtefactKind
 from rlhf_audit.log.ledger import Entry
@@ -69,7 +69,7 @@ def apply(log: Log, rater_id: str, say: Say = _quiet) -> Erased:
         writer.recover(log)
         planned = plan.make(log, rater_id)
         register.withdraw(log, rater_id)
-        needles = residue.needles_of(keys.read(log.layout, rater_id))
+        needles = _needles(log, rater_id)
         body = {
             "rater_id": rater_id,
             "rows": planned.rows,
@@ -91,24 +91,34 @@ def heal(log: Log, repeat: bool = True) -> list[str]:
         repeat: Erase again whom a restored backup brought back; an auditor wants to see them first.
 
     Returns:
-        A sentence for each thing done; nothing where there was nothing to do, where another process is at work,
-        or where this machine may only read: the views show no rater whose erasure has begun.
+        A sentence for each thing done; nothing where there was nothing to do, where another process is at
+        work, or where this machine may only read: the views show no rater whose erasure has begun.
     """
     if not _needs_healing(log) or not _may_write(log):
         return []
     said: list[str] = []
-    with contextlib.suppress(LockedError), log.writing():
-        for stray in _strays(log):
-            durable.destroy_tree(stray)
-        said += [f"sealed session {name}, which had been cut short" for name in writer.recover(log)]
-        for rater_id in come_back(log) if repeat else []:
-            _destroy_rater(log, rater_id)
-            log.append("erasure-repeated", {"rater_id": rater_id})
-            said.append("erased again a rater whom a restored backup had brought back")
-        for intent in _unfinished(log):
-            _finish(log, intent, residue.needles_of_id(intent.body["rater_id"]), _quiet)
-            said.append("completed an erasure that had been cut short")
+    try:
+        with contextlib.suppress(LockedError), log.writing():
+            said.extend(_healed(log, repeat))
+    except (DamagedError, OSError) as error:
+        # What is damaged elsewhere must not keep a rater from withdrawing, or anybody from reading.
+        what = error.what if isinstance(error, DamagedError) else error.strerror
+        said.append(f"what a crash cut short could not all be finished now: {what}")
     return said
+
+
+def _healed(log: Log, repeat: bool) -> Iterator[str]:
+    for stray in _strays(log):
+        durable.destroy_tree(stray)
+    for name in writer.recover(log):
+        yield f"sealed session {name}, which had been cut short"
+    for rater_id in come_back(log) if repeat else []:
+        _destroy_rater(log, rater_id)
+        log.append("erasure-repeated", {"rater_id": rater_id})
+        yield "erased again a rater whom a restored backup had brought back"
+    for intent in _unfinished(log):
+        _finish(log, intent, _needles(log, intent.body["rater_id"]), _quiet)
+        yield "completed an erasure that had been cut short"
 
 
 def come_back(log: Log) -> list[str]:
@@ -121,7 +131,7 @@ def come_back(log: Log) -> list[str]:
 def _needs_healing(log: Log) -> bool:
     return (
         log.layout.pending.exists()
-        or any(log.layout.journal.iterdir())
+        or any(log.layout.journal.glob("*"))
         or bool(_unfinished(log))
         or bool(come_back(log))
         or bool(_strays(log))
@@ -136,9 +146,48 @@ def _may_write(log: Log) -> bool:
 
 
 def _strays(log: Log) -> list[Path]:
-    """Return half-written files; the ledger clears its own, since a withdrawal may be writing there."""
-    found = sorted(log.layout.root.rglob(f"*{durable.TEMPORARY_SUFFIX}"))
-    return [path for path in found if log.layout.ledger not in path.parents]
+    """Return what a crash left half-written or half-destroyed, and what no ledger entry came to name.
+
+    The ledger clears its own, since a withdrawal may be writing there.
+    """
+    layout = log.layout
+    found = [path for path in layout.root.rglob(f"*{durable.TEMPORARY_SUFFIX}") if path.is_file()]
+    found = [path for path in found if layout.ledger not in path.parents]
+    found += [going for going in (_going(log),) if going.exists()]
+    enrolled = {entry.body["rater_id"] for entry in log.ledger.of("enrolled")}
+    for path in layout.keys.glob("r-*.key"):
+        # An enrolment that was cut short. Other unknown keys are left, for `verify` to name.
+        if (
+            path.stem not in enrolled
+            and not layout.rater_folder(path.stem).exists()
+            and _is_key(log, path.stem)
+        ):
+            found.append(path)
+    shown = {entry.body["terms_sha256"] for entry in log.ledger.of("terms")}
+    for path in layout.terms.glob("*.md"):
+        if path.stem not in shown and path.stem == canonical.file_sha256(path):
+            found.append(path)
+    return sorted(found)
+
+
+def _going(log: Log) -> Path:
+    """Return a rater's folder while it is destroyed: no view finds it, and its name tells nothing."""
+    return log.layout.feedback / ".erasing"
+
+
+def _is_key(log: Log, rater_id: str) -> bool:
+    try:
+        return bool(keys.read(log.layout, rater_id))
+    except LogError:
+        return False
+
+
+def _needles(log: Log, rater_id: str) -> residue.Needles:
+    """Return what to look for; a key that is damaged or gone keeps nobody from being erased."""
+    try:
+        return residue.needles_of(keys.read(log.layout, rater_id))
+    except LogError:
+        return residue.needles_of_id(rater_id)
 
 
 def _unfinished(log: Log) -> list[Entry]:
@@ -172,7 +221,8 @@ def _finish(log: Log, intent: Entry, needles: residue.Needles, say: Say) -> Eras
 def _quarantine(log: Log, intent: Entry) -> None:
     rater_id = intent.body["rater_id"]
     for policy in lineage.taught_by(log, rater_id):
-        store.destroy(policy.folder)
+        if plan.is_ours(log, policy):
+            store.destroy(policy.folder)
     for report in artefacts.current(log, ArtefactKind.REPORT):
         if report.holds(rater_id):
             publish.destroy(report.folder)
@@ -181,17 +231,17 @@ def _quarantine(log: Log, intent: Entry) -> None:
 def _destroy_rater(log: Log, rater_id: str) -> None:
     layout = log.layout
     durable.destroy(layout.key_file(rater_id))
-    # Renamed first: from here on no view finds it, and the name that is left tells nothing.
-    going = layout.feedback / ".erasing"
+    going = _going(log)
     durable.destroy_tree(going)
     folder = layout.rater_folder(rater_id)
     if folder.exists():
         folder.rename(going)
         durable.sync_folder(layout.feedback)
     durable.destroy_tree(going)
+    grants = {e.body["grant_id"] for e in log.ledger.of("consent") if e.body["rater_id"] == rater_id}
+    words = {rater_id} | {f'"{grant_id}"' for grant_id in grants}
     for session_id in journal.open_sessions(layout):
-        events = next(iter(journal.read(layout, session_id)), None)
-        if events is None or events["rater_id"] == rater_id:
+        if journal.mentions(layout, session_id, words):
             journal.discard(layout, session_id)
 
 
@@ -205,16 +255,24 @@ def _redact(log: Log, session_id: str) -> None:
         if "sha256" not in file:
             continue
         path = log.layout.root / file["path"]
-        with durable.rewriting(path) as (old, new):
-            table = pq.ParquetFile(old).read()
-            for name in ("action_probability", "behaviour_policy_sha256"):
-                if name in table.column_names:
-                    place = table.column_names.index(name)
-                    blank = pa.nulls(table.num_rows, table.schema.field(name).type)
-                    table = table.set_column(place, table.schema.field(name), blank)
-            pq.write_table(table, new, **writer.PARQUET)
+        try:
+            durable.rewrite(path, lambda old, new: _blank(log, old, new))
+        except LogError:
+            # What can't be read can't be blanked, and must not stay; `verify` names the file from now on.
+            durable.destroy(path)
+            continue
         files.append({"path": file["path"], "rows": file["rows"], "sha256": canonical.file_sha256(path)})
     log.append("redaction", {"session_id": session_id, "files": files})
+
+
+def _blank(log: Log, old: Path, new: Path) -> None:
+    table = reader.read_parquet(log, old)
+    for name in ("action_probability", "behaviour_policy_sha256"):
+        if name in table.column_names:
+            place = table.column_names.index(name)
+            blank = pa.nulls(table.num_rows, table.schema.field(name).type)
+            table = table.set_column(place, table.schema.field(name), blank)
+    pq.write_table(table, new, **writer.PARQUET)
 
 
 def _train_again(log: Log, policy: Mapping[str, Any], rater_id: str, say: Say) -> dict[str, Any]:
@@ -222,7 +280,9 @@ def _train_again(log: Log, policy: Mapping[str, Any], rater_id: str, say: Say) -
     entry = artefacts.find(log, ArtefactKind.POLICY, path)
     if entry is not None and entry.holds(rater_id):
         say(f"training {policy['name']} again without the rater")
-        if not policy["found"] or not _retrained(log, entry):
+        if not policy["found"]:
+            artefacts.removed(log, ArtefactKind.POLICY, path)
+        elif not _retrained(log, entry):
             lineage.remove(log, entry)
         entry = artefacts.find(log, ArtefactKind.POLICY, path)
     outcome = "retrained" if entry else "removed" if policy["found"] else "not found"

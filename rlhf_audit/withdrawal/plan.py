@@ -1,14 +1,17 @@
 """What an erasure will touch: a dry run that equals the act."""
 
+import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rlhf_audit.consent import register
+from rlhf_audit.errors import LogError
 from rlhf_audit.log import artefacts, journal
-from rlhf_audit.log.artefacts import ArtefactKind
+from rlhf_audit.log.artefacts import Artefact, ArtefactKind
 from rlhf_audit.log.store import Log
-from rlhf_audit.policy import lineage
+from rlhf_audit.policy import lineage, store
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def make(log: Log, rater_id: str) -> Plan:
                 "name": entry.facts["name"],
                 "path": entry.path,
                 "before": entry.facts["weights_sha256"],
-                "found": entry.folder.is_dir(),
+                "found": entry.folder.is_dir() and is_ours(log, entry),
             }
             for entry in lineage.taught_by(log, rater_id)
         ),
@@ -87,10 +90,25 @@ def make(log: Log, rater_id: str) -> Plan:
     )
 
 
+def is_ours(log: Log, policy: Artefact) -> bool:
+    """Say whether a policy's folder is this log's: another log may have been given the same folder since.
+
+    One without a readable manifest is, for an erasure may have been cut short there.
+    """
+    try:
+        manifest = json.loads((policy.folder / store.MANIFEST).read_bytes())
+        return bool(manifest["log_id"] == log.log_id)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
 def _open_rows(log: Log, rater_id: str) -> tuple[int, list[str]]:
     rows, names = 0, []
     for session_id in journal.open_sessions(log.layout):
-        events = list(journal.read(log.layout, session_id))
+        events = []
+        with contextlib.suppress(LogError):
+            for event in journal.read(log.layout, session_id):
+                events.append(event)
         if events and events[0]["rater_id"] == rater_id:
             names.append(session_id)
             rows += sum(event["event"] == "feedback" for event in events)

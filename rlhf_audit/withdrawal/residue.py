@@ -6,6 +6,7 @@ page is opened too: values, dictionary pages, statistics, footers, and file and 
 
 import base64
 import binascii
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from rlhf_audit.log.store import Log
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SHORTEST = 4
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Needles:
 
     Attributes:
         pseudonym: Allowed in the ledger and in receipts.
-        secret: Alias, keys and group values: allowed nowhere.
+        secret: Alias, MAC key, and salt and hash of the withdrawal code: allowed nowhere. Not the groups: they
+            are many people's.
         known: The key was still there, so the secrets could be looked for.
     """
 
@@ -58,9 +61,9 @@ def needles_of(key: RaterKey) -> Needles:
 
     An alias of fewer than four bytes is in every file by chance and is not looked for.
     """
-    texts = [key.alias.encode()]
-    secrets = [text for text in texts if len(text) >= _SHORTEST]
-    return Needles(key.rater_id.encode(), (*secrets, key.mac_key, key.code_hash, key.code_salt), True)
+    alias = key.alias.encode("utf-8", "surrogatepass")
+    secrets = (alias, key.mac_key, key.code_hash, key.code_salt)
+    return Needles(key.rater_id.encode(), tuple(x for x in secrets if len(x) >= _SHORTEST), True)
 
 
 def needles_of_id(rater_id: str) -> Needles:
@@ -74,16 +77,16 @@ def encodings(needle: bytes) -> Iterator[bytes]:
     yield binascii.hexlify(needle)
     yield binascii.hexlify(needle).upper()
     for shift in range(3):
-        # Whole base64 groups only: the letters at both ends depend on the neighbours.
+        # Only the letters that do not depend on the neighbours at either end.
         encoded = base64.b64encode(b"\0" * shift + needle)
-        yield encoded[(4 if shift else 0) : len(encoded) - 4]
+        yield encoded[-(-8 * shift // 6) : 8 * (shift + len(needle)) // 6]
     yield quote(needle, safe="").encode()
     try:
-        text = needle.decode()
+        text = needle.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return
-    yield text.encode("utf-16-le")
-    yield text.encode("utf-16-be")
+    yield text.encode("utf-16-le", "surrogatepass")
+    yield text.encode("utf-16-be", "surrogatepass")
     yield ascii(text)[1:-1].encode()
 
 
@@ -92,7 +95,7 @@ def structures(data: bytes) -> Iterator[bytes]:
     yield data
     start = data.find(_ZSTD_MAGIC)
     while start >= 0:
-        yield _frame(data[start:])
+        yield _frame(data, start)
         start = data.find(_ZSTD_MAGIC, start + 1)
 
 
@@ -108,10 +111,13 @@ def scan(log: Log, needles: Needles) -> Scan:
     n_files = n_bytes = n_structures = 0
     found = []
     for path in places(log):
-        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        data = path.read_bytes()
-        n_files, n_bytes = n_files + 1, n_bytes + len(data)
-        n_structures += 1 + data.count(_ZSTD_MAGIC)
+        outside = Path(os.path.relpath(path.resolve(), root.resolve())).as_posix()
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else outside
+        data = b""
+        if path.is_file():
+            data = path.read_bytes()
+            n_files, n_bytes = n_files + 1, n_bytes + len(data)
+            n_structures += 1 + data.count(_ZSTD_MAGIC)
         allowed = name.startswith(("ledger/", "receipts/"))
         looked = (*needles.secret,) if allowed else (needles.pseudonym, *needles.secret)
         if holds(data, looked) or holds(name.encode(), looked):
@@ -120,29 +126,48 @@ def scan(log: Log, needles: Needles) -> Scan:
 
 
 def places(log: Log) -> list[Path]:
-    """Return every file of the log, and of the policies and reports that its ledger names."""
-    made = [found for kind in ArtefactKind for found in artefacts.current(log, kind)]
-    # A policy's folder is ours; of a report's folder only the files that we wrote.
-    outside = [
-        path
-        for found in made
-        for path in (
-            sorted(found.folder.rglob("*"))
-            if (found.folder / "manifest.json").exists()
-            else [found.folder / name for name in found.facts["files"]]
-        )
-    ]
-    return sorted({path for path in [*log.layout.files(), *outside] if path.is_file()})
+    """Return every file and folder of the log, and the policies and reports that its ledger names.
+
+    A policy may have been copied by hand: the folders beside it that call themselves this log's count too.
+    """
+    policies = [found.folder for found in artefacts.current(log, ArtefactKind.POLICY)]
+    beside = {manifest.parent for folder in policies for manifest in folder.parent.glob("*/manifest.json")}
+    copies = [folder for folder in beside if log.log_id.encode() in (folder / "manifest.json").read_bytes()]
+    found = [*log.layout.root.rglob("*")]
+    found += [path for folder in {*policies, *copies} for path in folder.rglob("*")]
+    for report in artefacts.current(log, ArtefactKind.REPORT):
+        # Of a report's folder only the files that we wrote.
+        found += [report.folder / name for name in report.facts["files"]]
+    return sorted({path for path in found if path.exists()})
 
 
-def _frame(data: bytes) -> bytes:
-    """Return what a zstd frame at the start of ``data`` holds, as far as it can be read."""
+def _frame(data: bytes, start: int) -> bytes:
+    """Return what the zstd frame that begins at ``start`` holds, as far as it can be read."""
     parts = []
-    stream = pa.CompressedInputStream(pa.BufferReader(data), "zstd")
+    end = _frame_end(data, start)
+    # Without its end, byte by byte: a longer read would fail as a whole on what comes behind the frame.
+    n_bytes = 1 if end is None else _BLOCK
+    stream = pa.CompressedInputStream(pa.BufferReader(data[start:end]), "zstd")
     try:
-        while chunk := stream.read(4096):
+        while chunk := stream.read(n_bytes):
             parts.append(chunk)
     except OSError:
-        # Behind the frame comes something else, or the four magic bytes were a coincidence.
+        # Cut short, or the four magic bytes were a coincidence.
         pass
     return b"".join(parts)
+
+
+def _frame_end(data: bytes, start: int) -> int | None:
+    """Return where a zstd frame ends; None where it is not whole (RFC 8878, section 3.1.1)."""
+    descriptor = data[start + 4] if len(data) > start + 4 else 0
+    single = descriptor >> 5 & 1
+    sizes = (single, 2, 4, 8)
+    place = start + 5 + (1 - single) + (0, 1, 2, 4)[descriptor & 3] + sizes[descriptor >> 6]
+    last = 0
+    while not last:
+        header = int.from_bytes(data[place : place + 3], "little")
+        last, kind, size = header & 1, header >> 1 & 3, header >> 3
+        place += 3 + (1 if kind == 1 else size)
+        if kind == 3 or place > len(data):
+            return None
+    return place + 4 * (descriptor >> 2 & 1)

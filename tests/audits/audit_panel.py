@@ -95,7 +95,8 @@ def _expand(ratings: Rows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             "rater_id": rater, "session_id": f"s-{rater}", "session_n": 1, "row": position,
             "episode_id": episode, "step": step, "item": f"{episode}:{step}", "kind": "rating",
             "objective": "correct", "n_steps": 1, "consent": True, "grant_id": f"g-{rater}",
-            "shown_at": "2026-03-04T10:00:00Z", "answered_at": "2026-03-04T10:00:01Z", "latency_s": 1.0, "position": position,
+            "shown_at": "2026-03-04T10:00:00Z", "answered_at": "2026-03-04T10:00:01Z", "latency_s": 1.0,
+            "position": position,
         }  # fmt: skip
         full.append({**defaults, **own})
     return full, list(steps.values())

@@ -1,10 +1,12 @@
 """Asks five questions about a real episode at this terminal, and prints the answers as JSON on stdout.
 
-python terminal_driver.py [ENV_ID] [--numbers]
+python terminal_driver.py [ENV_ID] [--numbers] [--fail] [--ticks]
 """
 
+import itertools
 import json
 import sys
+import time
 
 import numpy as np
 
@@ -22,7 +24,8 @@ def main() -> None:
     env = open_env(env_id, frames=frames)
     observation, _ = env.reset(seed=7)
     meanings = action_meanings(env_id, env.action_space.n)
-    source = TerminalSource(observation_meanings(env_id, len(observation)))
+    clock = itertools.count().__next__ if "--ticks" in sys.argv else time.monotonic
+    source = TerminalSource(observation_meanings(env_id, len(observation)), monotonic=clock)
     answers, total, step, position = [], 0.0, 0, 0
     try:
         while len([a for a in answers if a["kind"] in ("answer", "skip")]) < N_QUESTIONS:
@@ -35,13 +38,16 @@ def main() -> None:
             answers.append({"kind": str(answer.kind), "value": answer.value, "latency_s": answer.latency_s})
             if answer.kind in (AnswerKind.QUIT, AnswerKind.WITHDRAW):
                 break
+            if "--fail" in sys.argv:
+                raise ZeroDivisionError
             position += 1
             if answer.kind is not AnswerKind.UNDO:
                 for _ in range(3):
                     observation, reward, *_ = env.step(oracle_action(env_id, observation))
                     total, step = total + float(reward), step + 1
     finally:
-        source.close()
+        if "--fail" not in sys.argv:
+            source.close()
     print(json.dumps(answers))
 
 

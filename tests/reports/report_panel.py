@@ -1,4 +1,4 @@
-"""A simulated panel of raters as DuckDB tables that stand in for the views of a log, for the tests of reports."""
+"""A simulated panel of raters, as DuckDB tables that stand in for the views of a log."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -6,6 +6,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 from rlhf_audit.log.ledger import Head
 from rlhf_audit.seeds import generator
@@ -16,13 +17,14 @@ AS_OF = START + timedelta(days=40)
 
 _TABLES = {
     "feedback": """rater_id VARCHAR, session_id VARCHAR, session_n BIGINT, "row" BIGINT, episode_id VARCHAR,
-        step BIGINT, item VARCHAR, kind VARCHAR, value DOUBLE, objective VARCHAR, consent BOOLEAN, grant_id VARCHAR,
-        shown_at TIMESTAMPTZ, answered_at TIMESTAMPTZ, latency_s DOUBLE, "position" BIGINT, supersedes BIGINT""",
+        step BIGINT, item VARCHAR, kind VARCHAR, value DOUBLE, objective VARCHAR, consent BOOLEAN,
+        grant_id VARCHAR, shown_at TIMESTAMPTZ, answered_at TIMESTAMPTZ, latency_s DOUBLE, "position" BIGINT,
+        supersedes BIGINT""",
     "steps": """session_id VARCHAR, episode_id VARCHAR, step BIGINT, observation FLOAT[], action BIGINT,
         action_probability FLOAT, env_reward DOUBLE, terminated BOOLEAN, truncated BOOLEAN, env_id VARCHAR""",
     "episodes": """session_id VARCHAR, session_n BIGINT, episode_id VARCHAR, episode BIGINT, env_id VARCHAR,
         reset_seed BIGINT, n_steps BIGINT""",
-    "raters": "rater_id VARCHAR, scripted VARCHAR, enrolled_at TIMESTAMPTZ, groups MAP(VARCHAR, VARCHAR)",
+    "raters": "rater_id VARCHAR, scripted VARCHAR, enrolled_at TIMESTAMPTZ, groups VARCHAR",
     "grants": """grant_id VARCHAR, rater_id VARCHAR, state VARCHAR, terms_sha256 VARCHAR, purposes VARCHAR[],
         method VARCHAR, given_at TIMESTAMPTZ, expires_at TIMESTAMPTZ""",
     "withdrawals": """rater_id VARCHAR, purposes VARCHAR[], withdrawn_at TIMESTAMPTZ, erase_by TIMESTAMPTZ,
@@ -80,10 +82,10 @@ class Panel:
             if shuffle is not None:
                 order = generator(shuffle, name).permutation(len(rows))
                 rows = [rows[place] for place in order]
-            for at in range(0, len(rows), 500):
-                chunk = rows[at : at + 500]
-                marks = ",".join(f"({','.join('?' * len(row))})" for row in chunk)
-                connection.execute(f"INSERT INTO {name} VALUES {marks}", [v for row in chunk for v in row])
+            if rows:
+                columns = [pa.array(column) for column in zip(*rows, strict=True)]
+                connection.register("given", pa.table(columns, [str(place) for place in range(len(columns))]))
+                connection.execute(f"INSERT INTO {name} SELECT * FROM given")
         names = ",".join(f"'{rater_id}'" for rater_id in gone) or "''"
         connection.execute(
             f"CREATE VIEW usable_for_audit AS SELECT * FROM feedback WHERE rater_id NOT IN ({names})"
@@ -111,8 +113,8 @@ class Panel:
         habit = self.habit.get(rater_id)
         label = _HABITS[habit] if habit else _careful(0.06 + 0.01 * (number % 5))
         scripted = {"always-yes": "always-yes", "favours-1": "favours-1"}.get(habit or "")
-        given = START + timedelta(days=number % 17)
-        self.rows["raters"].append((rater_id, scripted, given, {"site": f"g{number % 3}"}))
+        given = START + timedelta(days=number % 4)
+        self.rows["raters"].append((rater_id, scripted, given, None))
         self.rows["grants"].append(
             (
                 *(f"g-{number:03d}", rater_id, "given", "cd" * 32, ["training", "audit"], "terminal"),
@@ -133,15 +135,10 @@ class Panel:
         self.rows["files"].append((f"feedback/rater_id={rater_id}/s-{number + 1:04d}.parquet", rater_id))
 
     def _trouble(self) -> None:
-        """One withdrawn and overdue, one withdrawn in time, one erased, one from training only, one expired."""
+        """One each: withdrawn and overdue, withdrawn, erased, withdrawn from training only, expired."""
         overdue, pending, erased, partly, expired = self.rater_ids[-5:]
-        self.overdue, self.pending, self.erased, self.partly, self.expired = (
-            overdue,
-            pending,
-            erased,
-            partly,
-            expired,
-        )
+        self.overdue, self.pending, self.erased, self.partly = overdue, pending, erased, partly
+        self.expired = expired
         everything = ["training", "audit", "publication"]
         for rater_id, purposes, day, done, late in (
             (overdue, everything, 5, None, True),
@@ -178,7 +175,12 @@ def receipt(**changes: Any) -> dict[str, Any]:
             "files": 4,
             "policies": [
                 {"name": "agreeable", "before": "ab" * 32, "after": "cd" * 32, "outcome": "retrained"},
-                {"name": "lonely", "before": "ef" * 32, "after": None, "outcome": "removed: nobody else taught it"},
+                {
+                    "name": "lonely",
+                    "before": "ef" * 32,
+                    "after": None,
+                    "outcome": "removed: nobody else taught it",
+                },
             ],
             "reports": ["reports/2026-03"],
             "journals": 0,
@@ -186,9 +188,12 @@ def receipt(**changes: Any) -> dict[str, Any]:
         "stays": [
             {
                 "what": "How many answers you gave, and when",
-                "why": "The record of events is sealed as a whole; it holds counts and your code, not one answer.",
+                "why": "The record of events is sealed as a whole; it holds counts and your code, no answer.",
             },
-            {"what": "Backups on other media", "why": "They are outside our reach; a restored one is refused."},
+            {
+                "what": "Backups on other media",
+                "why": "They are outside our reach; a restored one is refused.",
+            },
         ],
         "exports": [{"path": "exports/flat-parquet", "recipient": "University of Somewhere"}],
         "residue_scan": {"bytes": 1834120, "structures": 37, "found": 0},

@@ -15,7 +15,7 @@ caveats = [
   "One biased rater bends the others the other way: so the distance from the panel's median must reach the threshold too (ours). With two raters nobody can tell which of them is biased.",
   "Everything is relative to the panel: where half of it shares a bias, the other half may be flagged.",
 ]
-references = ["AUDITS.md row 20: difference of mean leave-one-out residuals", "Welch 1947 (the z)"]
+references = ["difference of mean leave-one-out residuals", "Welch 1947 (the z)"]
 
 [params.threshold]
 type = "float"

@@ -12,7 +12,7 @@ caveats = [
   "A row is judged by the time of its answer. It counts once, under the first reason that applies, in the order of the note.",
   "A grant ends when every purpose of it has been withdrawn; rows that were given before are pending_withdrawals' business.",
 ]
-references = ["ISO/IEC TS 27560:2023", "DESIGN.md section 4"]
+references = ["ISO/IEC TS 27560:2023"]
 */
 WITH taken AS (  -- every purpose that was withdrawn after a grant was given
   SELECT g.grant_id, unnest(w.purposes) AS purpose, w.withdrawn_at

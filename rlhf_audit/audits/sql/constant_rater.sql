@@ -13,7 +13,7 @@ caveats = [
   "The others' share is over all that they rated, not only over shared items: a rater who was shown the easy items only may look constant.",
   "Of several ratings of an item by one rater the last counts.",
 ]
-references = ["AUDITS.md row 11: exact binomial", "Wilson 1927 (the interval)"]
+references = ["exact binomial", "Wilson 1927 (the interval)"]
 
 [params.threshold]
 type = "float"

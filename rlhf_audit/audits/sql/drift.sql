@@ -14,7 +14,7 @@ caveats = [
   "The order is that of sessions in the ledger, then of rows in the session; pauses do not count.",
   "Everything is relative to the panel: where half of it shares a bias, the other half may be flagged.",
 ]
-references = ["AUDITS.md row 15: ordinary least squares of the leave-one-out residual on order, and its t"]
+references = ["ordinary least squares of the leave-one-out residual on order, and its t"]
 
 [params.threshold]
 type = "float"

@@ -14,7 +14,7 @@ caveats = [
   "A rater's z uses the larger of the own and the panel's median standard error, and treats the pairs of a rater as one (conservative; ours).",
   "A constant rater has kappa 0 with everybody; see constant_rater. Of several ratings of an item by one rater the last counts.",
 ]
-references = ["Cohen 1960", "Fleiss, Cohen and Everitt 1969 (the standard error)", "AUDITS.md row 4"]
+references = ["Cohen 1960", "Fleiss, Cohen and Everitt 1969 (the standard error)"]
 
 [params.mads]
 type = "float"

@@ -12,7 +12,7 @@ caveats = [
   "The deadline is judged at the time that the log was opened for; an audit reads no clock.",
   "Policies, reports and exports that were replaced or removed are not counted. An export that was handed out cannot be taken back: see the receipt.",
 ]
-references = ["Regulation (EU) 2016/679, articles 7(3), 12(3) and 17", "DESIGN.md sections 4 and 5"]
+references = ["Regulation (EU) 2016/679, articles 7(3), 12(3) and 17"]
 */
 WITH raters AS (
   SELECT

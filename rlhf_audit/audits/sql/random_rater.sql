@@ -15,7 +15,7 @@ caveats = [
   "Of several ratings of an item by one rater the last counts.",
   "Everything is relative to the panel: where half of it shares a bias, the other half may be flagged.",
 ]
-references = ["AUDITS.md row 10: leave-one-out correlation", "Fisher 1921 (z, and the interval)"]
+references = ["leave-one-out correlation", "Fisher 1921 (z, and the interval)"]
 
 [params.threshold]
 type = "float"
@@ -71,7 +71,7 @@ report AS (
   SELECT
     rater_id, coalesce(n, 0) AS n, r, z, middle,
     CASE WHEN n > 3 THEN 1 / sqrt(n - 3) END AS se,
-    r <= $threshold AS low
+    r <= $threshold AND z < middle AS low
   FROM (SELECT DISTINCT rater_id FROM ratings) LEFT JOIN fisher USING (rater_id) CROSS JOIN panel
 )
 SELECT

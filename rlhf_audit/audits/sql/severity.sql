@@ -15,7 +15,7 @@ caveats = [
   "Of several ratings of an item by one rater the last counts.",
   "Everything is relative to the panel: where half of it shares a bias, the other half may be flagged.",
 ]
-references = ["AUDITS.md row 8: leave-one-out residual and its z", "Linacre, Winsteps manual (an observed - expected average of .5, on its own scale)"]
+references = ["leave-one-out residual and its z", "Linacre, Winsteps manual (an observed - expected average of .5, on its own scale)"]
 
 [params.threshold]
 type = "float"

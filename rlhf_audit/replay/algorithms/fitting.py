@@ -36,11 +36,11 @@ class Settings:
 
     loss: str = "likelihood"
     learning_rate: float = 0.01
-    n_steps: int = 1_000
+    n_steps: int = 400
     n_epochs: int = 200
     batch_size: int = 256
     l2: float = 0.001
-    sparsity: float = 0.03
+    sparsity: float = 3.0
     shuffle: bool = True
     folds: int = 3
     rounds: int = 8
@@ -107,7 +107,7 @@ def fit_network(
         batch_size=settings.batch_size,
         n_steps=max(settings.n_steps, settings.n_epochs * n_batches),
         learning_rate=settings.learning_rate,
-        l2=settings.l2 / n_rows,
+        l2=settings.l2 * len(data) / n_rows,
         sparsity=settings.sparsity / n_rows,
     )
     return state.named(initial)

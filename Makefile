@@ -1,0 +1,64 @@
+# Builds its own environment in .venv from any Python of 3.11 or later.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+# A shim may be there and fail, and a Python may come without what builds environments: each is tried. Those
+# newer than our dependencies' wheels come last.
+CANDIDATES := python3 python3.13 python3.12 python3.11 /usr/bin/python3 python3.14
+PROBE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, int(sys.argv[1])))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+# For what the build itself needs, too: the first is for older pips, the second for newer ones.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+
+.PHONY: demo test check bench docs sweep-learning sweep-kill sweep-tamper clean
+
+demo: $(STAMP)
+	$(VENV)/bin/rlhf-audit demo demo
+
+test: check
+	$(PYTHON) -m pytest -n 2 -m "not sweep and not learning"
+
+check: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(STAMP)
+	@set -e; for file in benchmarks/*.py; do echo "$$file"; $(PYTHON) "$$file"; done
+
+docs: $(STAMP)
+	$(PYTHON) -m docs.generate
+
+sweep-learning: $(STAMP)
+	$(PYTHON) -m pytest -n 2 -m learning
+
+sweep-kill: $(STAMP)
+	$(PYTHON) -m pytest -n 2 -m sweep -k kill
+
+sweep-tamper: $(STAMP)
+	$(PYTHON) -m pytest -n 2 -m sweep -k tamper
+
+clean:
+	rm -rf $(VENV) demo
+
+$(STAMP): pyproject.toml constraints.txt
+	@found=; for newest in 13 99; do for python in $(CANDIDATES); do \
+	  if $$python -c '$(PROBE)' $$newest >/dev/null 2>&1; then found=$$python; break 2; fi; \
+	done; done; \
+	if [ -z "$$found" ]; then \
+	  echo "error: no Python that can build an environment was found" >&2; \
+	  echo "  seen: none of $(CANDIDATES); needed: Python 3.11 or later with venv and ensurepip" >&2; \
+	  echo "  to fix: install python3 and python3-venv, then run make again" >&2; \
+	  exit 4; \
+	fi; \
+	set -e; \
+	echo "building $(VENV) with $$found"; \
+	rm -rf $(VENV); \
+	$$found -m venv $(VENV); \
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[box2d,render,dev]'; \
+	touch $(STAMP)

@@ -1,0 +1,179 @@
+"""The two ends of a session that is played again: the recorded answers, and a sink that compares."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlhf_audit.log import reader
+from rlhf_audit.policy.network import probabilities
+from rlhf_audit.session import Learner
+from rlhf_audit.types import Answer, AnswerKind, Feedback, Kind, Observation, Question, Transition
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first value that came out otherwise.
+
+    Attributes:
+        field: Its name; ``weights_sha256`` when only the last weights differ and no one answer explains it.
+    """
+
+    session_id: str
+    episode_id: str
+    step: int
+    field: str
+
+
+class DifferenceFound(Exception):
+    """Ends the loop: what would follow says nothing more."""
+
+
+class Comparer:
+    """A sink that compares; it stops at the first value that no policy could explain.
+
+    Args:
+        recorded: What should come out.
+        learner: Which policy acts, weights as they are at each step.
+        n_steps: Compare only so many steps.
+
+    Attributes:
+        steps: Steps compared.
+        suspects: Values that follow from the weights and came out otherwise: altered themselves, or because an answer
+            before them was.
+        first: The value at which it stopped, which does not follow from the weights; None if it did not stop.
+        rows: Feedback rows given so far.
+        agreed: Of these, those after which a step came out as recorded before the first suspect.
+        last_weights: Digest after the last answer.
+    """
+
+    def __init__(
+        self, recorded: reader.RecordedSession, learner: Learner, n_steps: int | None = None
+    ) -> None:
+        self._learner = learner
+        self._session_id = recorded.session_id
+        self._erased = recorded.feedback is None
+        self._expected = _expected(recorded)
+        self._seeds = {episode.episode_id: episode.reset_seed for episode in recorded.episodes}
+        self._behaviour = ""
+        total = sum(len(episode.steps) for episode in recorded.episodes)
+        self.total = total if n_steps is None else min(total, n_steps)
+        self._all = total
+        self.steps = 0
+        self.rows = 0
+        self.agreed = 0
+        self.suspects: list[Difference] = []
+        self.first: Difference | None = None
+        self.last_weights = ""
+
+    def episode(self, **facts: Any) -> None:
+        self._behaviour = facts["behaviour_policy_sha256"]
+        wanted = self._seeds.get(facts["episode_id"])
+        if wanted is not None and wanted != facts["reset_seed"]:
+            self._stop((facts["episode_id"], 0), "reset_seed")
+
+    def step(self, step: Transition, next_observation: Observation) -> None:
+        expected, after, behaviour = next(self._expected)
+        where = (step.episode_id, step.step)
+        if (expected.episode_id, expected.step) != where:
+            self._stop(where, "step")
+        if not same(expected.observation, step.observation):
+            self._stop(where, "observation")
+        if step.step == 0 and not self._redacted(behaviour) and behaviour != self._behaviour:
+            self._suspect(where, "behaviour_policy_sha256")
+        self._compare_action(where, expected, step)
+        for field in ("env_reward", "terminated", "truncated"):
+            if not same(getattr(expected, field), getattr(step, field)):
+                self._stop(where, field)
+        self.steps += 1
+        if not self.suspects:
+            self.agreed = self.rows
+        last = step.terminated or step.truncated or self.steps == self._all
+        if last and not same(after, next_observation):
+            self._stop(where, "final_observation")
+
+    def feedback(self, row: Feedback) -> None:
+        self.rows += 1
+
+    def weights(self, sha256: str) -> None:
+        self.last_weights = sha256
+
+    def _compare_action(self, where: tuple[str, int], expected: Transition, step: Transition) -> None:
+        chances = probabilities(self._learner.weights, step.observation[None])[0]
+        known = not self._redacted(expected.action_probability)
+        if expected.action != step.action:
+            # The recorded chance tells which policy acted: if it is this one's, the action alone is another.
+            agrees = not known or same(expected.action_probability, float(chances[step.action]))
+            if not agrees:
+                self._suspect(where, "action_probability")
+            self._stop(where, "action")
+        if known and not same(expected.action_probability, step.action_probability):
+            self._suspect(where, "action_probability")
+
+    def _redacted(self, value: object) -> bool:
+        return value is None and self._erased
+
+    def _suspect(self, where: tuple[str, int], field: str) -> None:
+        self.suspects.append(Difference(self._session_id, *where, field))
+
+    def _stop(self, where: tuple[str, int], field: str) -> None:
+        self.first = Difference(self._session_id, *where, field)
+        raise DifferenceFound
+
+
+class RecordedRater:
+    """Gives the recorded answers again, in the order in which they were given.
+
+    Attributes:
+        astray: Where an answer was recorded when another step was asked about.
+    """
+
+    simulated_time = True
+
+    def __init__(self, rows: Sequence[Feedback]) -> None:
+        self._rows = rows
+        self._given = 0
+        self._undos = undos(rows)
+        self.astray: tuple[str, int] | None = None
+
+    def ask(self, question: Question) -> Answer:
+        if self._given == len(self._rows):
+            return Answer(AnswerKind.QUIT)
+        number, row = self._given, self._rows[self._given]
+        self._given += 1
+        if number in self._undos:
+            return Answer(AnswerKind.UNDO)
+        if (row.episode_id, row.step) != (question.episode_id, question.step):
+            self.astray = (row.episode_id, row.step)
+            raise DifferenceFound
+        return Answer(AnswerKind.SKIP) if row.kind is Kind.SKIP else Answer(AnswerKind.ANSWER, row.value)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def undos(rows: Sequence[Feedback]) -> set[int]:
+    """Return the rows that take an answer back.
+
+    An undo is a skip that supersedes what stood; a skip that supersedes an undo is an answer.
+    """
+    found: set[int] = set()
+    for number, row in enumerate(rows):
+        if row.kind is Kind.SKIP and row.supersedes is not None and row.supersedes not in found:
+            found.add(number)
+    return found
+
+
+def same(recorded: Any, found: Any) -> bool:
+    """Exact, bit for bit: NaN equals NaN, and 0.0 is not -0.0."""
+    left, right = np.asarray(recorded), np.asarray(found)
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+def _expected(recorded: reader.RecordedSession) -> Iterator[tuple[Transition, Observation, str | None]]:
+    """Yield each step, the observation after it, and the policy with which its episode began."""
+    for episode in recorded.episodes:
+        after = [*(step.observation for step in episode.steps[1:]), episode.final_observation]
+        for step, following in zip(episode.steps, after, strict=False):
+            yield step, following, episode.behaviour_policy_sha256

@@ -1,0 +1,180 @@
+"""The result model: what it holds, what it must not hold, and that its bytes depend on the rows alone."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from report_panel import AS_OF, HEAD, START, Panel
+
+from rlhf_audit.reports import document, gather
+from rlhf_audit.reports.facts import Counts, FigureData, LogFacts
+from rlhf_audit.types import AuditResult, AuditRow, Severity
+
+FACTS = LogFacts("log", HEAD, 1, None, Counts(0, 0, 0, 0, 0, 0, 0))
+ROW = AuditRow("r-a", 50, 0.5, 0.4, 0.6, 0.01, 0.02, True, "severe")
+RESULT = AuditResult("severity", "Severe?", Severity.WARNING, (ROW,), "SELECT 1", {"threshold": 0.25})
+
+
+def test_shuffled_rows_give_the_same_bytes(panel, report, document_of):
+    assert document.report_bytes(document_of(panel, shuffle=3)) == document.report_bytes(report)
+
+
+def test_order_of_audits_and_facts_does_not_matter(report):
+    other = replace(RESULT, id="drift", rows=(replace(ROW, subject="r-b"), ROW))
+    turned = replace(other, rows=other.rows[::-1])
+    first = document.build(FACTS, [RESULT, other], FigureData())
+    assert document.build(FACTS, [turned, RESULT], FigureData()) == first
+    assert report["audits"][0]["id"] == "consent_validity"
+
+
+def test_document_survives_json(report):
+    assert json.loads(document.report_bytes(report)) == report
+
+
+def test_not_a_number_and_infinity_become_null():
+    odd = replace(ROW, value=float("nan"), lower=float("-inf"), upper=-0.0, flagged=False)
+    (row,) = document.build(FACTS, [replace(RESULT, rows=(odd,))], FigureData())["audits"][0]["rows"]
+    assert row["value"] is None and row["lower"] is None
+    assert str(row["upper"]) == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("notes", "sql", "verdict"),
+    [
+        (["insufficient"], "SELECT 1", "insufficient"),
+        (["insufficient: 3 of 30"], "SELECT 1", "insufficient"),
+        (["ok", "insufficient"], "SELECT 1", "clear"),
+        ([], "SELECT 1", "insufficient"),
+        ([], "/*\nn_min = 0\n*/ SELECT 1", "clear"),
+    ],
+)
+def test_too_few_data_is_never_clear(notes, sql, verdict):
+    rows = tuple(replace(ROW, note=note, flagged=False) for note in notes)
+    built = document.build(FACTS, [replace(RESULT, rows=rows, sql=sql)], FigureData())
+    assert built["audits"][0]["verdict"] == verdict == built["summary"]["verdict"]
+
+
+def test_summary_names_the_surest_row_and_the_loudest_audit_first():
+    surer = replace(ROW, subject="r-b", q=0.001)
+    loud = replace(RESULT, id="consent_validity", severity=Severity.ERROR)
+    quiet = replace(RESULT, id="agreement", severity=Severity.INFO, rows=(ROW, surer))
+    found = document.build(FACTS, [quiet, loud], FigureData())["summary"]["findings"]
+    assert [finding["severity"] for finding in found] == ["error", "info"]
+    assert found[1]["strongest"]["subject"] == "r-b"
+
+
+def test_planted_habits_are_reported(panel, report):
+    flagged = {
+        audit["id"]: {row["subject"] for row in audit["rows"] if row["flagged"]} for audit in report["audits"]
+    }
+    by_habit = {habit: rater_id for rater_id, habit in panel.habit.items()}
+    assert by_habit["always-yes"] in flagged["constant_rater"]
+    assert by_habit["severe"] in flagged["severity"]
+    assert by_habit["tires"] in flagged["drift"]
+    assert by_habit["favours-1"] + ":1" in flagged["action_bias"]
+    assert by_habit["fast"] in flagged["too_fast"]
+
+
+def test_the_erased_appear_nowhere_and_the_withdrawn_as_pending_only(panel, report):
+    assert panel.erased.encode() not in document.report_bytes(report)
+    assert report["counts"]["erased"] == 1
+    elsewhere = {
+        key: value for key, value in report.items() if key not in ("withdrawals", "audits", "summary")
+    }
+    elsewhere["figures"] = {key: value for key, value in report["figures"].items() if key != "spells"}
+    elsewhere["audits"] = [audit for audit in report["audits"] if audit["id"] != "pending_withdrawals"]
+    for rater_id in (panel.overdue, panel.pending):
+        assert rater_id not in json.dumps(elsewhere)
+        spells = [spell["state"] for spell in report["figures"]["spells"] if spell["rater_id"] == rater_id]
+        assert spells == ["erasure overdue" if rater_id == panel.overdue else "erasure due"]
+    assert {made["rater_id"]: made["overdue"] for made in report["withdrawals"]} == {
+        panel.overdue: True,
+        panel.pending: False,
+        panel.partly: False,
+    }
+
+
+def test_a_finding_about_somebody_withdrawn_stays_without_the_pseudonym(panel):
+    with panel.connect() as connection:
+        facts, points = gather.gather(connection, "log", HEAD)
+    rows = (
+        replace(ROW, subject=panel.overdue),
+        replace(ROW, subject=panel.pending, flagged=False),
+        replace(ROW, subject=f"{panel.erased}/{panel.rater_ids[0]}"),
+    )
+    built = document.build(facts, [replace(RESULT, id="consent_validity", rows=rows)], points)
+    assert [row["subject"] for row in built["audits"][0]["rows"]] == ["a rater who has withdrawn"] * 2
+
+
+def test_consent_of_a_rater_who_took_back_one_purpose(panel, report):
+    (partly,) = [rater for rater in report["raters"] if rater["rater_id"] == panel.partly]
+    assert (partly["consent"], partly["purposes"], partly["withdrawn"]) == ("given", ["audit"], ["training"])
+    (expired,) = [rater for rater in report["raters"] if rater["rater_id"] == panel.expired]
+    assert (expired["consent"], expired["purposes"], expired["expires_at"]) == ("expired", [], None)
+    assert report["policies"][0]["n_withdrawn"] == 4
+    assert report["exports"][0]["n_withdrawn"] == 2
+
+
+def test_a_new_grant_ends_an_older_withdrawal():
+    panel = Panel(2, 40)
+    rater_id = panel.rater_ids[0]
+    panel.rows["withdrawals"].append((rater_id, ["audit"], START, START, None, False))
+    late = (START.replace(month=5), START.replace(year=2027))
+    panel.rows["grants"].append(("g-new", rater_id, "given", "cd" * 32, ["audit"], "web", *late))
+    with panel.connect() as connection:
+        facts, _ = gather.gather(connection, "log", HEAD)
+    (rater,) = [rater for rater in facts.raters if rater.rater_id == rater_id]
+    assert (rater.consent, rater.withdrawn) == ("given", ())
+    assert rater.expires_at == "2027-03-04T09:00:00.000000Z"
+
+
+def test_figure_points_equal_a_plain_count(panel):
+    """A second, naive way to the same numbers."""
+    with panel.connect() as connection:
+        facts, points = gather.gather(connection, "log", HEAD, AS_OF)
+    usable = {rater.rater_id for rater in facts.raters}
+    labels = {(row[0], row[6]): row[8] for row in panel.rows["feedback"] if row[0] in usable}
+    items: dict[str, list[float]] = {}
+    for (_, item), label in labels.items():
+        items.setdefault(item, []).append(label)
+
+    rater_id = panel.rater_ids[1]
+    own = [(item, label) for (name, item), label in labels.items() if name == rater_id]
+    (tally,) = [row for row in points.answers if row.rater_id == rater_id]
+    yes = sum(label for _, label in own)
+    assert (tally.n, tally.n_commonest) == (len(own), max(yes, len(own) - yes))
+
+    first_tenth = own[: len(own) // 10]
+    residuals = [label - (sum(items[item]) - label) / (len(items[item]) - 1) for item, label in first_tenth]
+    begin = next(row for row in points.drift if row.rater_id == rater_id and row.first == 0)
+    assert begin.residual == pytest.approx(np.mean(residuals), abs=1e-8)
+    assert begin.mean == pytest.approx(np.mean([label for _, label in first_tenth]))
+
+    (pace,) = [row for row in points.latencies if row.rater_id == rater_id]
+    latencies = [row[14] for row in panel.rows["feedback"] if row[0] == rater_id]
+    assert [pace.p05, pace.p50, pace.p95] == pytest.approx(
+        np.quantile(latencies, [0.05, 0.5, 0.95]), abs=1e-6
+    )
+
+    start = [values for item, values in items.items() if int(item.split(":")[1]) < 4]
+    pairs = sum(len(values) * (len(values) - 1) // 2 for values in start)
+    differing = sum(int(sum(values)) * (len(values) - int(sum(values))) for values in start)
+    assert (points.episode[0].n_pairs, points.episode[0].n_disagreeing) == (pairs, differing)
+
+
+def test_answers_that_were_taken_back_do_not_count():
+    panel = Panel(1, 40, habits=False)
+    rows = panel.rows["feedback"]
+    last = rows[-1]
+    taken_back = (*last[:3], last[3] + 1, *last[4:7], "skip", None, *last[9:16], last[3])
+    rows.append(taken_back)
+    with panel.connect() as connection:
+        _, points = gather.gather(connection, "log", HEAD)
+    assert points.answers[0].n == len(rows) - 2
+
+
+def test_an_empty_log_has_a_document(document_of):
+    built = document_of(Panel(0, 0))
+    assert built["raters"] == [] and built["summary"]["n_findings"] == 0
+    assert all(points == [] for points in built["figures"].values())

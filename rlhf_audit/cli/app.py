@@ -137,10 +137,11 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
             f"  to fix: run it again with {DEBUG_VARIABLE}=1 and report what it prints"
         )
         return EXIT_BUG
+    damaged, help_text = isinstance(told, DamagedError), f"{_command(arguments)} --help"
+    if not (told.seen or told.needed):
+        told.needed = "what rlhf-audit wrote, as it was" if damaged else f"what {help_text} says"
     if not told.fix:
-        told.fix = (
-            f"{PROGRAM} verify LOG" if isinstance(told, DamagedError) else f"{_command(arguments)} --help"
-        )
+        told.fix = f"{PROGRAM} verify LOG" if damaged else help_text
     _console.say("\n".join(_console.printable(line) for line in f"error: {told}".split("\n")))
     return told.exit_code
 

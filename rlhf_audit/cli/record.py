@@ -61,7 +61,7 @@ def run(
         typer.Option(
             metavar="S",
             callback=checked_seed,
-            help="Root of every random draw.  [default: drawn, and told]",
+            help="Root of every random draw.  [default: drawn, and told at the end]",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -96,7 +96,6 @@ def run(
         rates=rate,
         seed=secrets.randbits(32) if seed is None else seed,
     )
-    _console.say(f"seed {request.seed}")
     with _console.Progress() as progress:
         tell = (lambda done: progress.count("question", done + 1)) if source != "terminal" else None
         recorded = record(log, request, lambda: _terminal(log, request), tell)

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 # Aliases are in no view, so nothing here can show one.
 _QUERIES = {
-    "sessions": "SELECT session_id, rater_id, env_id, kind, source, rates, learn, n_episodes, n_steps,"
+    "sessions": "SELECT session_id, rater_id, env_id, kind, source, rates, learn, seed, n_episodes, n_steps,"
     " n_feedback, sealed_at FROM sessions WHERE {where} ORDER BY session_n",
     "raters": "SELECT rater_id, scripted, enrolled_at, groups FROM raters WHERE {where} ORDER BY enrolled_at",
     "consent": "SELECT grant_id, rater_id, state, purposes, method, given_at, expires_at, terms_sha256"

@@ -36,7 +36,7 @@ class _Method:
 
 
 _METHODS = {
-    "likelihood": _Method("likelihood", learning_rate=0.003, batch_size=64, n_steps=20, l2=0.001),
+    "likelihood": _Method("likelihood", learning_rate=0.01, batch_size=64, n_steps=20, l2=0.001),
     "article": _Method("article", learning_rate=0.01, batch_size=1, n_steps=1, l2=0.0),
 }
 

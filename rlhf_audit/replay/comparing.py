@@ -40,11 +40,11 @@ class Comparer:
 
     Attributes:
         steps: Steps compared.
-        suspects: Values that follow from the weights and came out otherwise: altered themselves, or because an answer
-            before them was.
+        suspects: Values that follow from the weights and came out otherwise: altered themselves, or because
+            an answer before them was.
         first: The value at which it stopped, which does not follow from the weights; None if it did not stop.
         rows: Feedback rows given so far.
-        agreed: Of these, those after which a step came out as recorded before the first suspect.
+        agreed: How many of them stood before the last step that agreed, up to the first suspect.
         last_weights: Digest after the last answer.
     """
 
@@ -94,6 +94,7 @@ class Comparer:
             self._stop(where, "final_observation")
 
     def feedback(self, row: Feedback) -> None:
+        del row
         self.rows += 1
 
     def weights(self, sha256: str) -> None:

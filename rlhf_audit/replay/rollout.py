@@ -182,8 +182,8 @@ def _cause(
 ) -> Difference | None:
     """Return the answer that, given otherwise, makes the first value that differs come out as recorded.
 
-    Tried are the answers since the last step that agreed, newest first; then ``n_before`` of those before, since
-    a policy that is all but certain may show a difference late.
+    Tried are the answers since the last step that agreed, newest first; then ``n_before`` of those before,
+    since a policy that is all but certain may show a difference late.
     """
     rows = recorded.feedback or ()
     late = range(comparer.agreed, comparer.rows)

@@ -40,22 +40,26 @@ class _Grant:
 class _Withdrawal:
     withdrawn_us: int
     erase_by_us: int | None
-    erased: bool
     overdue: bool
     purposes: frozenset[str]
 
 
 class Consents:
-    """All grants and withdrawals of a log, by rater; times in microseconds since 1970."""
+    """All grants and withdrawals of a log, by rater; times in microseconds since 1970.
 
-    def __init__(self, grants: dict[str, list[_Grant]], withdrawals: dict[str, list[_Withdrawal]]) -> None:
+    Attributes:
+        erased: Raters whose erasure has begun: nothing but the ledger and the receipt names them then.
+    """
+
+    def __init__(
+        self,
+        grants: dict[str, list[_Grant]],
+        withdrawals: dict[str, list[_Withdrawal]],
+        erased: frozenset[str],
+    ) -> None:
         self._grants = grants
         self._withdrawals = withdrawals
-
-    @property
-    def erased(self) -> frozenset[str]:
-        """Raters whose erasure is done."""
-        return frozenset(r for r, made in self._withdrawals.items() if any(w.erased for w in made))
+        self.erased = erased
 
     @property
     def hidden(self) -> frozenset[str]:
@@ -142,9 +146,10 @@ class Consents:
         after = [
             made.withdrawn_us
             for made in self._withdrawals.get(rater_id, [])
-            if made.withdrawn_us >= grant.given_us and made.purposes & grant.purposes
+            if made.withdrawn_us >= grant.given_us
         ]
-        return min([grant.expires_us, *after])
+        # The last purpose to be taken back ends the grant.
+        return min(grant.expires_us, max(after, default=grant.expires_us))
 
     def _pending(self) -> list[tuple[str, _Withdrawal]]:
         return [
@@ -156,7 +161,7 @@ class Consents:
 
 
 def read_consents(connection: duckdb.DuckDBPyConnection) -> Consents:
-    """Return the consents that the views ``grants`` and ``withdrawals`` hold."""
+    """Return the consents that the views ``grants``, ``withdrawals`` and ``erasures`` hold."""
     grants: dict[str, list[_Grant]] = defaultdict(list)
     for rater_id, given_us, expires_us, state, purposes in connection.execute(
         "SELECT rater_id, epoch_us(given_at), epoch_us(expires_at), state, purposes FROM grants ORDER BY ALL"
@@ -165,10 +170,13 @@ def read_consents(connection: duckdb.DuckDBPyConnection) -> Consents:
         end_us = given_us if expires_us is None else expires_us
         grants[rater_id].append(_Grant(given_us, end_us, state, frozenset(purposes or ())))
     withdrawals: dict[str, list[_Withdrawal]] = defaultdict(list)
-    for rater_id, withdrawn_us, erase_by_us, erased, overdue, purposes in connection.execute(
-        "SELECT rater_id, epoch_us(withdrawn_at), epoch_us(erase_by), erased_at IS NOT NULL, "
-        "coalesce(overdue, false), purposes FROM withdrawals ORDER BY ALL"
+    for rater_id, withdrawn_us, erase_by_us, overdue, purposes in connection.execute(
+        "SELECT rater_id, epoch_us(withdrawn_at), epoch_us(erase_by), coalesce(overdue, false), purposes "
+        "FROM withdrawals ORDER BY ALL"
     ).fetchall():
         named = frozenset(purposes or ()) or _EVERYTHING
-        withdrawals[rater_id].append(_Withdrawal(withdrawn_us, erase_by_us, erased, overdue, named))
-    return Consents(dict(grants), dict(withdrawals))
+        withdrawals[rater_id].append(_Withdrawal(withdrawn_us, erase_by_us, overdue, named))
+    erased = connection.execute(
+        "SELECT rater_id FROM erasures UNION SELECT rater_id FROM withdrawals WHERE erased_at IS NOT NULL"
+    ).fetchall()
+    return Consents(dict(grants), dict(withdrawals), frozenset(rater_id for (rater_id,) in erased))

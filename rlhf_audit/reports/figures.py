@@ -20,6 +20,7 @@ from rlhf_audit.reports.svg import Figure, draw, plain
 Row = Mapping[str, Any]
 
 MOST_ROWS = 30
+MOST_COEFFICIENTS = 12
 MOST_LINES = 5
 _MOST_FAINT_LINES = 40
 _LEAST_IN_BIN = 3
@@ -83,7 +84,8 @@ def agreement(uid: str, rows: Sequence[Row]) -> Figure:
     judged = [row for row in rows if _is_judged(row)]
     if not judged:
         return Figure(None, "No figure: too few steps were rated by two raters to speak of agreement.")
-    shown = judged[:MOST_ROWS]
+    shown = sorted(judged, key=lambda row: (not row["flagged"], row["subject"]))[:MOST_COEFFICIENTS]
+    shown.sort(key=lambda row: row["subject"], reverse=True)
 
     def paint(axes: Axes) -> None:
         axes.axvspan(0.667, 0.8, color="#eeeeee", zorder=0)
@@ -104,7 +106,8 @@ def agreement(uid: str, rows: Sequence[Row]) -> Figure:
 
     text = ", ".join(f"{row['subject']} {row['value']:.2f}" for row in shown) + "."
     caption = (
-        "Agreement of the whole panel, with 95 % intervals. Grey band: alpha from .667 to .800 is tentative."
+        "Agreement of the whole panel, with 95 % intervals. Grey band: alpha from .667 to .800 is tentative. "
+        + left_out(len(shown), len(judged), "flagged first", "coefficients")
     )
     return Figure(draw(uid, "Agreement of the panel", text, 1.1 + 0.34 * len(shown), paint), caption)
 

@@ -148,8 +148,8 @@ def _policies(connection: duckdb.DuckDBPyConnection, consents: Consents) -> tupl
             weights_sha256=digest,
             algorithm=algorithm,
             rows=rows,
-            n_raters=len(set(rater_ids)),
-            n_withdrawn=len(set(rater_ids) & consents.without(Purpose.TRAINING)),
+            n_raters=len(set(rater_ids or ())),
+            n_withdrawn=len(set(rater_ids or ()) & consents.without(Purpose.TRAINING)),
             trained_at=None if trained_us is None else moment(trained_us),
             state=state,
         )
@@ -162,8 +162,8 @@ def _exports(connection: duckdb.DuckDBPyConnection, consents: Consents) -> tuple
     return tuple(
         ExportFacts(
             path=path,
-            n_raters=len(set(rater_ids)),
-            n_withdrawn=len(set(rater_ids) & consents.without(*Purpose)),
+            n_raters=len(set(rater_ids or ())),
+            n_withdrawn=len(set(rater_ids or ()) & consents.without(*Purpose)),
             made_at=None if made_us is None else moment(made_us),
             state=state,
         )

@@ -131,6 +131,7 @@ def come_back(log: Log) -> list[str]:
 def _needs_healing(log: Log) -> bool:
     return (
         log.layout.pending.exists()
+        or any(log.layout.ledger.glob(f"*{durable.TEMPORARY_SUFFIX}"))
         or any(log.layout.journal.glob("*"))
         or bool(_unfinished(log))
         or bool(come_back(log))

@@ -30,7 +30,7 @@ class Needles:
 
     Attributes:
         pseudonym: Allowed in the ledger and in receipts.
-        secret: Alias, MAC key, and salt and hash of the withdrawal code: allowed nowhere. Not the groups: they
+        secret: Alias, MAC key, salt and hash of the withdrawal code: allowed nowhere. Not the groups: they
             are many people's.
         known: The key was still there, so the secrets could be looked for.
     """

@@ -33,6 +33,7 @@ _TABLES = {
         trained_at TIMESTAMPTZ, state VARCHAR""",
     "reports": "path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR",
     "exports": "path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR",
+    "erasures": "rater_id VARCHAR, begun_at TIMESTAMPTZ, erased_at TIMESTAMPTZ",
     "files": "path VARCHAR, rater_id VARCHAR",
 }
 
@@ -140,16 +141,15 @@ class Panel:
         self.overdue, self.pending, self.erased, self.partly = overdue, pending, erased, partly
         self.expired = expired
         everything = ["training", "audit", "publication"]
-        for rater_id, purposes, day, done, late in (
-            (overdue, everything, 5, None, True),
-            (pending, everything, 35, None, False),
-            (erased, everything, 8, START + timedelta(days=9), False),
-            (partly, ["training"], 30, None, False),
+        for rater_id, purposes, day, late in (
+            (overdue, everything, 5, True),
+            (pending, everything, 35, False),
+            (partly, ["training"], 30, False),
         ):
             at = START + timedelta(days=day)
-            self.rows["withdrawals"].append((rater_id, purposes, at, at + timedelta(days=30), done, late))
-        for name in ("feedback", "raters", "files"):
-            place = {"files": 1}.get(name, 0)
+            self.rows["withdrawals"].append((rater_id, purposes, at, at + timedelta(days=30), None, late))
+        self.rows["erasures"].append((erased, START + timedelta(days=8), START + timedelta(days=8)))
+        for name, place in (("feedback", 0), ("raters", 0), ("grants", 1), ("files", 1)):
             self.rows[name] = [row for row in self.rows[name] if row[place] != erased]
         grants = {row[1]: row for row in self.rows["grants"]}
         for rater_id, state in ((overdue, "withdrawn"), (pending, "withdrawn"), (expired, "expired")):

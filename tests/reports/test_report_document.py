@@ -112,7 +112,7 @@ def test_consent_of_a_rater_who_took_back_one_purpose(panel, report):
     assert (partly["consent"], partly["purposes"], partly["withdrawn"]) == ("given", ["audit"], ["training"])
     (expired,) = [rater for rater in report["raters"] if rater["rater_id"] == panel.expired]
     assert (expired["consent"], expired["purposes"], expired["expires_at"]) == ("expired", [], None)
-    assert report["policies"][0]["n_withdrawn"] == 4
+    assert report["policies"][0]["n_withdrawn"] == 3
     assert report["exports"][0]["n_withdrawn"] == 2
 
 

@@ -1,7 +1,6 @@
 """The two pages: the same bytes again, nothing that runs or loads, whole HTML, and hostile text as text."""
 
 import copy
-import json
 import os
 import re
 import subprocess
@@ -208,7 +207,7 @@ def test_receipt_says_what_went_what_stays_and_whom_to_ask():
         "removed: nobody else taught it",
         "Backups on other media",
         "University of Somewhere",
-        "found none",
+        "We found nothing beyond what this page says must stay.",
         "Whom to ask",
         "e-9c41d2",
     ):
@@ -219,7 +218,7 @@ def test_receipt_does_not_claim_what_is_not_so():
     unfinished = Page(html.render_receipt(receipt(completed_at=None))).text
     assert "being deleted" in unfinished and "has been deleted" not in unfinished
     traces = Page(html.render_receipt(receipt(residue_scan={"bytes": 9, "structures": 1, "found": 2}))).text
-    assert "2 traces" in traces and "found none" not in traces
+    assert "still found you in 2 places" in traces and "found nothing" not in traces
     alone = Page(html.render_receipt(receipt(exports=[], stays=[]))).text
     assert "No copy with your answers" in alone
 

@@ -15,9 +15,10 @@ from rlhf_audit.policy.network import (
     weights_sha256,
 )
 from rlhf_audit.raters.oracles import oracle_action
+from rlhf_audit.replay.evaluation import evaluate
 from rlhf_audit.replay.trainer import train
 from rlhf_audit.seeds import generator
-from rlhf_audit.types import RatedSteps
+from rlhf_audit.types import RatedSteps, Weights
 
 SPEC = NetworkSpec(4, 2)
 PANEL = ("oracle", "oracle", "flip-10", "always-yes", "inverted")
@@ -44,15 +45,22 @@ def synthetic(n: int, n_raters: int = 3, seed: int = 0) -> RatedSteps:
 
 
 def rated(
-    env_id: str, n: int, seed: int, raters: tuple[str, ...] = ("oracle",), *, in_turn: bool = True
+    env_id: str,
+    n: int,
+    seed: int,
+    raters: tuple[str, ...] = ("oracle",),
+    *,
+    in_turn: bool = True,
+    weights: Weights | None = None,
 ) -> tuple[RatedSteps, NetworkSpec]:
-    """Return scripted answers about every 10th step of the untrained network, which samples its actions.
+    """Return scripted answers about every 10th step of a policy, untrained by default, that samples its actions.
 
     ``in_turn`` passes each question to the next rater; otherwise each rates one run of steps.
     """
     env = open_env(env_id)
     spec = NetworkSpec(int(env.observation_space.shape[0]), int(env.action_space.n))
-    weights, draws, answers = initial_weights(spec, seed), generator(seed, "act"), generator(seed, "answer")
+    weights = weights or initial_weights(spec, seed)
+    draws, answers = generator(seed, "act"), generator(seed, "answer")
     rows: list[tuple[np.ndarray, int, float, int, int]] = []
     step, episode, observation = 0, -1, None
     while len(rows) < n:
@@ -81,6 +89,39 @@ def rated(
         spec.n_actions,
     )
     return data, spec
+
+
+def in_rounds(env_id: str, n: int, rounds: int, seed: int) -> tuple[RatedSteps, NetworkSpec]:
+    """Return oracle answers of sessions, each under the policy retrained from those before it."""
+    parts: list[RatedSteps] = []
+    weights = None
+    for turn in range(rounds):
+        part, spec = rated(env_id, n // rounds, seed * 1_000 + turn, weights=weights)
+        parts.append(part)
+        if turn < rounds - 1:
+            weights = train(joined(parts), spec, seed=seed).weights
+    return joined(parts), spec
+
+
+def joined(parts: list[RatedSteps]) -> RatedSteps:
+    """Return the rows of several logs with the same raters, one after the other."""
+    firsts = np.cumsum([0, *(int(part.episodes.max()) + 1 for part in parts)])
+    return RatedSteps(
+        np.concatenate([part.observations for part in parts]),
+        np.concatenate([part.actions for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.raters for part in parts]),
+        parts[0].rater_ids,
+        np.concatenate([part.episodes + first for part, first in zip(parts, firsts, strict=False)]),
+        np.concatenate([part.action_probabilities for part in parts]),
+        parts[0].n_actions,
+    )
+
+
+def mean_return(env_id: str, data: RatedSteps, spec: NetworkSpec, algorithm: str, seed: int) -> float:
+    """Train on ``data`` and return the mean return of 100 greedy episodes."""
+    policy = train(data, spec, algorithm, seed)
+    return evaluate(policy.weights, spec, env_id, 100, seed).mean_return
 
 
 def _says(name: str, right: bool, uniform: float) -> float:

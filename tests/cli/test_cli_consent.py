@@ -1,0 +1,51 @@
+"""Consent at the command line: the terms are shown, the answer is recorded, silence is a no."""
+
+import pytest
+
+from rlhf_audit.consent import terms
+
+
+@pytest.fixture
+def asked(cli, study):
+    """A person who has not been asked yet."""
+    return cli("enroll", study.log, "--json").result["rater_id"]
+
+
+def test_yes(cli, study, asked):
+    reply = cli("consent", study.log, asked, "--purpose", "training", "--json", stdin="y\n")
+    assert reply.code == 0
+    assert set(reply.result) >= {"grant_id", "purposes", "expires_at"}
+    assert reply.result["purposes"] == ["training"] and reply.result["expires_at"].endswith("Z")
+    for line in terms.DEFAULT_TERMS.splitlines():
+        assert line in reply.err
+    for told in (asked, "training", reply.result["expires_at"][:10]):
+        assert told in reply.err
+    (row,) = cli("show", study.log, "consent", "--rater", asked, "--json").result["rows"]
+    assert (row["state"], row["method"], row["purposes"]) == ("given", "terminal", ["training"])
+
+
+@pytest.mark.parametrize("stdin", ["", "n\n", "no\n", "\n", "maybe\n"])
+def test_anything_else_is_a_no(cli, study, asked, stdin):
+    reply = cli("consent", study.log, asked, "--purpose", "audit", "--json", stdin=stdin)
+    assert (reply.code, reply.out) == (3, "")
+    assert reply.err.splitlines()[-3].startswith(f"error: {asked} did not agree")
+    (row,) = cli("show", study.log, "consent", "--rater", asked, "--json").result["rows"]
+    assert row["state"] == "refused"
+    options = ("--env", "CartPole-v1", "--rater", asked, "--source", "terminal")
+    assert cli("record", study.log, *options, stdin="1\n").code == 3
+
+
+def test_a_scripted_rater_is_not_asked(cli, study):
+    rater_id = cli("enroll", study.log, "--scripted", "fast", "--json").result["rater_id"]
+    assert cli("consent", study.log, rater_id, "--purpose", "audit", stdin="yes\n").code == 3
+    reply = cli("consent", study.log, rater_id, "--purpose", "audit", "--yes")
+    assert reply.code == 0 and "What you agree to" not in reply.err
+    (row,) = cli("show", study.log, "consent", "--rater", rater_id, "--json").result["rows"]
+    assert row["method"] == "scripted"
+
+
+def test_altered_terms_are_not_shown(cli, study, asked):
+    (text,) = (study.log / "terms").iterdir()
+    text.write_text("Give us everything.\n")
+    reply = cli("consent", study.log, asked, "--purpose", "audit", stdin="yes\n")
+    assert reply.code == 4 and "everything" not in reply.err

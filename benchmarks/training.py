@@ -1,7 +1,7 @@
 """Rows a second of training, one thread: this project's XLA epochs, Keras ``fit``, and the article's loop.
 
-Run from a checkout: ``python -m benchmarks.training``. All in one process, the same network, the same rows; each
-is warmed up first, so that no compilation is counted. The best of three runs is shown.
+Run from a checkout: ``python -m benchmarks.training``. All in one process, the same network, the same rows;
+each is warmed up first, so that no compilation is counted. The best of three runs is shown.
 """
 
 import time
@@ -29,7 +29,7 @@ def main() -> None:
         fit = _rate(_keras_fit(rows, batch), ROWS)
         ours = _rate(_epoch(rows, batch), ROWS)
         print(f"{'Keras fit':<34}{batch:>6}{fit:>12,.0f}{1:>8}{fit / loop:>9,.0f}")
-        print(f"{'rlhf_audit, whole epoch in XLA':<34}{batch:>6}{ours:>12,.0f}{ours / fit:>8.1f}{ours / loop:>9,.0f}")
+        print(f"{'whole epoch in XLA':<34}{batch:>6}{ours:>12,.0f}{ours / fit:>8.1f}{ours / loop:>9,.0f}")
 
 
 def _rows(n: int) -> epochs.Rows:
@@ -86,7 +86,9 @@ def _article_loop(rows: epochs.Rows) -> Callable[[], object]:
         for index in range(LOOP_ROWS):
             observation = rows.observations[index : index + 1]
             probabilities = model.predict(observation, verbose=0)
-            model.train_on_batch(observation, rows.values[index] * (identity[rows.actions[index]] - probabilities))
+            model.train_on_batch(
+                observation, rows.values[index] * (identity[rows.actions[index]] - probabilities)
+            )
 
     return loop
 

@@ -1,8 +1,8 @@
 """Make TensorFlow give one result: what must be set before it is imported, and checked afterwards.
 
 Training in XLA on the CPU is bit-stable only while its instruction set, oneDNN's instruction set and the
-number of threads are held (docs/learning.md says what was measured). All of them are read once, when TensorFlow
-starts, so this file does not import it at the top: ``tensorflow()`` is the one way in.
+number of threads are held (docs/learning.md says what was measured). All of them are read once, when
+TensorFlow starts, so this file does not import it at the top: ``tensorflow()`` is the one way in.
 """
 
 import importlib

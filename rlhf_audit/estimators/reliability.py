@@ -52,7 +52,7 @@ class Reliability:
 
     @property
     def informedness(self) -> float:
-        """α − β (Youden's J): 1 for a perfect rater, 0 for one who says nothing, −1 for the perfect inverse."""
+        """α − β (Youden's J): 1 for a perfect rater, 0 for one who says nothing, −1 for a perfect inverse."""
         return self.yes_when_right - self.yes_when_wrong
 
 
@@ -85,12 +85,12 @@ def fit(
     """Estimate every rater's α and β by EM.
 
     E: r = l₁p / (l₁p + l₀(1 − p)), with l₁ and l₀ the likelihood of the answer if right and if wrong.
-    M: smoothed counts, α = (Σ r f + .8 s) / (Σ r + s) and β = (Σ (1 − r) f + .2 s) / (Σ (1 − r) + s), s = 2: the
-    mode under Beta priors. Identifiable only while honest raters carry the majority, see ``identified``.
+    M: smoothed counts, α = (Σ r f + .8 s) / (Σ r + s) and β = (Σ (1 − r) f + .2 s) / (Σ (1 − r) + s), s = 2:
+    the mode under Beta priors. Identifiable only while honest raters carry the majority, see ``identified``.
 
     Args:
-        right_prior: ``(n,)`` p, probability that the judged action is right, from a policy that did not see the
-            row (cross-fitted). 0 or 1 makes the row a gold item, whose truth is known.
+        right_prior: ``(n,)`` p, probability that the judged action is right, from a policy that did not see
+            the row (cross-fitted). 0 or 1 makes the row a gold item, whose truth is known.
         values: ``(n,)``, 1 for yes and 0 for no.
         raters: ``(n,)`` rater indices.
         n_raters: How many raters; one without rows keeps the prior's mean.
@@ -125,9 +125,9 @@ def fit(
 def identified(raters: Sequence[Reliability]) -> bool:
     """Tell whether the fit may be claimed at all.
 
-    The likelihood is the same when right and wrong change places and every rater is turned round. What tells the
-    two apart is that honest raters carry the majority; where the mean informedness of an answer is near 0, the
-    symmetric point, nothing does, and no verdict may be given without gold items or trusted raters.
+    The likelihood is the same when right and wrong change places and every rater is turned round. What tells
+    the two apart is that honest raters carry the majority; where the mean informedness of an answer is near
+    0, the symmetric point, nothing does, and no verdict may be given without gold items or trusted raters.
     """
     n = sum(reliability.n for reliability in raters)
     if n == 0:
@@ -156,7 +156,7 @@ def _check(p: Array, f: Array, rater: npt.NDArray[np.int64], n_raters: int) -> N
         raise UsageError(
             "answers and probabilities do not fit", seen=f"lengths {sorted(lengths)}", needed="one"
         )
-    if len(rater) and not (0 <= rater.min() and rater.max() < n_raters):
+    if len(rater) and not (rater.min() >= 0 and rater.max() < n_raters):
         raise UsageError("a rater index is out of range", needed=f"0 to {n_raters - 1}")
     if not (((p >= 0) & (p <= 1)).all() and ((f == 0) | (f == 1)).all()):
         raise UsageError("an answer is 0 or 1, and a probability lies in between")

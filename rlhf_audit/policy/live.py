@@ -65,8 +65,8 @@ class LiveLearner:
         UsageError: No such algorithm.
 
     Determinism:
-        The weights depend on the arguments and the standing answers only, bit for bit, however many updates were
-        made and undone in between.
+        The weights depend on the arguments and the standing answers only, bit for bit, however many updates
+        were made and undone in between.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 Each takes TensorFlow tensors over ``n`` rows and returns the sum over rows; its gradient is the formula's own
 (tests hold it to finite differences). None goes through a fused cross-entropy kernel: with labels that
-don't sum to 1 those return another gradient, which op determinism flips (tensorflow#60314, #49178).
+don't sum to 1 those apply another gradient, and op determinism changes it (tensorflow#60314, #49178).
 """
 
 from typing import Any
@@ -53,8 +53,9 @@ def article(
     """Return the loss whose gradient on the logits is the article's −f(e_a − p): −Σ w f log p.
 
     REINFORCE with the answer as the return and no discount. The article itself passes targets f(e_a − p) to
-    ``categorical_crossentropy``; what Keras then applies is p − f(e_a − p), in which a "no" moves the
-    weights and a "yes" lowers the praised action. This is the form that was meant. A "no" teaches nothing.
+    ``categorical_crossentropy``; what Keras then applies by default is p − f(e_a − p), in which a "no" moves
+    the weights and a "yes" lowers the praised action; with op determinism it is −f(e_a − p), so one log
+    trains in two directions. This is the form that was meant, under either setting. A "no" teaches nothing.
 
     Args:
         logits: ``(n, n_actions)``.

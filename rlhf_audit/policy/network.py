@@ -1,7 +1,7 @@
 """The policy network: its shape, its first weights, and acting with it in exact arithmetic.
 
-Acting uses only +, ×, ÷ and max on float64, in a fixed order, with no BLAS and no libm: IEEE 754 rounds each of
-these in one way, so a session plays again to the same bits on another CPU. The result is rounded to float32.
+Acting uses only +, ×, ÷ and max on float64, in a fixed order, with no BLAS and no libm: IEEE 754 rounds each
+of these in one way, so a session plays again to the same bits on another CPU. Results are rounded to float32.
 """
 
 import hashlib
@@ -176,7 +176,7 @@ def _product(rows: npt.NDArray[np.float64], kernel: npt.NDArray[np.float64]) -> 
 
 
 def _exp(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    # exp(v) = exp(v / 2^10)^(2^10), its inner part by Taylor: within 1e-9 of exp for v in [-10, 0], and libm-free.
+    # exp(v) = exp(v / 2^10)^(2^10), the inner one by Taylor: libm-free, within 1e-8 of exp for v in [-10, 0].
     small = np.maximum(values, -100.0) / 2.0**_EXP_HALVINGS
     result: npt.NDArray[np.float64] = 1 + small * (1 + small / 2 * (1 + small / 3 * (1 + small / 4)))
     for _ in range(_EXP_HALVINGS):

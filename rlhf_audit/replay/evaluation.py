@@ -11,6 +11,7 @@ import numpy.typing as npt
 from rlhf_audit.envs import open_env
 from rlhf_audit.errors import UsageError
 from rlhf_audit.policy.network import NetworkSpec, draw_action, probabilities
+from rlhf_audit.replay.algorithms.fitting import no_progress
 from rlhf_audit.seeds import child_seed, generator
 from rlhf_audit.types import Weights
 
@@ -68,7 +69,7 @@ def evaluate(
         raise UsageError("an evaluation needs an episode", seen=f"--episodes {episodes}", needed="1 or more")
     envs = [open_env(env_id) for _ in range(episodes)]
     try:
-        returns = _play(weights, spec, envs, seed, sampled, progress or (lambda done, total: None))
+        returns = _play(weights, spec, envs, seed, sampled, progress or no_progress)
     finally:
         for env in envs:
             env.close()

@@ -11,7 +11,7 @@ from rlhf_audit.errors import UsageError, near
 from rlhf_audit.estimators.reliability import Reliability
 from rlhf_audit.policy.network import NetworkSpec, weights_sha256
 from rlhf_audit.replay.algorithms import article, likelihood, trusting
-from rlhf_audit.replay.algorithms.fitting import Settings
+from rlhf_audit.replay.algorithms.fitting import Settings, no_progress
 from rlhf_audit.types import RatedSteps, Weights
 
 ALGORITHMS: Mapping[str, ModuleType] = {
@@ -67,7 +67,8 @@ def train(
         UsageError: No such algorithm, no rows, or rows that do not fit ``spec``.
 
     Determinism:
-        One result, bit for bit, from one ``data`` on every x86-64 machine with AVX2; names of raters are not looked at.
+        One result, bit for bit, from one ``data`` on every x86-64 machine with AVX2; names of
+        raters are not looked at.
     """
     chosen = ALGORITHMS.get(algorithm)
     if chosen is None:
@@ -78,7 +79,7 @@ def train(
         )
     _check(data, spec)
     used = settings or chosen.SETTINGS
-    fitted = chosen.fit(data, spec, seed, used, progress or (lambda done, total: None))
+    fitted = chosen.fit(data, spec, seed, used, progress or no_progress)
     return TrainedPolicy(
         weights=fitted.weights,
         weights_sha256=weights_sha256(fitted.weights),

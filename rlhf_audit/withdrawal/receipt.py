@@ -87,35 +87,41 @@ def _content(log: Log, receipt_id: str, intent: Entry, done: Entry, scan: Scan) 
 def _stays(done: Entry, scan: Scan) -> list[dict[str, str]]:
     stays = [
         {
-            "what": "in the ledger: the random name, when consent was given and withdrawn, how many rows"
-            " there were",
-            "why": "it proves that consent was asked for and that the erasure was done; it holds no answer",
+            "what": "in our list of events: your random name, when you agreed and withdrew, and how many answers"
+            " there were.",
+            "why": "It proves that you were asked and that the deletion was done. It holds none of your answers.",
         },
         {
-            "what": "the steps that the program made while it was being rated",
-            "why": "they are the program's, not the rater's",
+            "what": "what the computer program did while you were watching it.",
+            "why": "These steps are the program's. They say nothing of you.",
         },
         {
-            "what": "copies on backups and other disks that this program can't reach",
-            "why": "who keeps them must delete them; keys belong in no backup",
+            "what": "copies on backups and other disks that this program can't reach.",
+            "why": "Whoever keeps them must delete them. The key to your answers is to be in no backup.",
         },
     ]
     if done.body["redacted"]:
         stays.append(
             {
-                "what": "the actions of a program that was learning from this rater while it acted: sessions "
-                + ", ".join(done.body["redacted"]),
-                "why": "the probabilities and weights, from which answers could be worked out, are deleted",
+                "what": "the actions of a program that learnt from you while it acted, in "
+                + ", ".join(done.body["redacted"])
+                + ".",
+                "why": "The numbers from which your answers could be worked out are deleted from it.",
             }
         )
     for policy in done.body["policies"]:
         if policy["outcome"] == "not found":
             stays.append(
                 {
-                    "what": f"the policy {policy['name']}, if there is a copy of it elsewhere",
-                    "why": "it was not in its recorded place; who holds it must train it again or delete it",
+                    "what": f"the policy {policy['name']}, if there is a copy of it elsewhere.",
+                    "why": "It was not in its place. Whoever holds it must train it again or delete it.",
                 }
             )
     for name in scan.found:
-        stays.append({"what": f"a match in {name}", "why": "the search found it; a person must look"})
+        stays.append(
+            {
+                "what": f"something like your data in {name}.",
+                "why": "The search found it. A person must look.",
+            }
+        )
     return stays

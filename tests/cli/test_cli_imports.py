@@ -36,7 +36,6 @@ def test_no_tensorflow(study, tmp_path):
         ["sql", study.log, "FROM raters"],
         ["erase", study.log, study.person],
         ["withdraw", study.log, study.person],
-        ["report", study.log, "--to", tmp_path / "report"],
         ["verify", study.log],
     )
 

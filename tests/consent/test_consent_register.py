@@ -284,7 +284,9 @@ def test_codes_and_pseudonyms_are_not_repeated(log: Log) -> None:
     assert len({code for _, code in made}) == 8
 
 
-def test_without_the_signing_key_nothing_is_written(log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_signing_key_nothing_is_written(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RLHF_AUDIT_SIGNING_KEY", str(tmp_path / "nowhere"))
     keyless = Log(log.layout.root)
     before = {path: path.read_bytes() for path in log.layout.files()}

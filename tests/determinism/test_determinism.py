@@ -21,7 +21,8 @@ def test_conflicting_presets_are_replaced() -> None:
     code = (
         "import os, sys; from rlhf_audit import determinism; determinism.prepare()\n"
         "assert 'tensorflow' not in sys.modules\n"
-        "print([os.environ.get(n) for n in ('XLA_FLAGS','ONEDNN_MAX_CPU_ISA','OMP_NUM_THREADS','TF_XLA_FLAGS')])"
+        "names = 'XLA_FLAGS', 'ONEDNN_MAX_CPU_ISA', 'OMP_NUM_THREADS', 'TF_XLA_FLAGS'\n"
+        "print([os.environ.get(name) for name in names])"
     )
     done = run(
         code,

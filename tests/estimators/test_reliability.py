@@ -61,7 +61,11 @@ def test_gold_items_decide_without_a_majority() -> None:
     alpha, beta = np.array(panel).T
     yes = draws.random(60) < np.where(right, alpha[raters], beta[raters])
     found = fit(right.astype(float), yes.astype(float), raters, 3).raters
-    assert [verdict(reliability) for reliability in found] == [Verdict.GOOD, Verdict.INVERTED, Verdict.INVERTED]
+    assert [verdict(reliability) for reliability in found] == [
+        Verdict.GOOD,
+        Verdict.INVERTED,
+        Verdict.INVERTED,
+    ]
     assert not identified(found)
 
 

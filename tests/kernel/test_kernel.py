@@ -54,7 +54,9 @@ def test_generators_do_not_share_a_state() -> None:
 
 
 def test_seeds_do_not_depend_on_the_hash_seed() -> None:
-    code = "from rlhf_audit import seeds; print(seeds.child_seed(5, 'x', 1), seeds.generator(5, 'x').random())"
+    code = (
+        "from rlhf_audit import seeds; print(seeds.child_seed(5, 'x', 1), seeds.generator(5, 'x').random())"
+    )
     outputs = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -80,7 +82,9 @@ def test_entropy_is_fresh_or_repeatable_as_asked() -> None:
 
 
 def test_json_has_one_spelling() -> None:
-    assert canonical.json_bytes({"b": 1, "a": [None, True, "é\n"]}) == '{"a":[null,true,"é\\n"],"b":1}'.encode()
+    assert (
+        canonical.json_bytes({"b": 1, "a": [None, True, "é\n"]}) == '{"a":[null,true,"é\\n"],"b":1}'.encode()
+    )
     assert canonical.json_bytes({"a": 1, "b": 2}) == canonical.json_bytes({"b": 2, "a": 1})
 
 
@@ -208,7 +212,9 @@ def test_texts_sort_as_times_do() -> None:
     assert sorted(clock.to_text(moment) for moment in moments) == [clock.to_text(m) for m in moments]
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-03-04", "2026-03-04T09:00:00", "2026-13-04T00:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2026-03-04", "2026-03-04T09:00:00", "2026-13-04T00:00:00Z"]
+)
 def test_a_text_that_names_no_one_moment_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         clock.from_text(text)
@@ -223,7 +229,14 @@ def test_clocks_tell_utc() -> None:
 
 def test_nothing_but_the_kernel_reads_time_or_global_randomness() -> None:
     package = Path(canonical.__file__).parent
-    forbidden = ("datetime.now(", "datetime.utcnow(", "time.time(", "import random", "np.random.seed", "uuid4(")
+    forbidden = (
+        "datetime.now(",
+        "datetime.utcnow(",
+        "time.time(",
+        "import random",
+        "np.random.seed",
+        "uuid4(",
+    )
     found = {
         f"{path.relative_to(package).as_posix()}: {word}"
         for path in package.rglob("*.py")

@@ -53,9 +53,7 @@ def join(log: Log, scripted: str = "oracle", alias: str = "", purposes: tuple[Pu
 
 def acts(log: Log, rater_id: str, scripted: str = "oracle", n: int = 12, seed: int = 3) -> str:
     """The agent acts and a rater answers; return the session's id."""
-    request = Request(
-        rater_id, f"scripted:{scripted}", "CartPole-v1", ask_every=5, max_feedback=n, seed=seed
-    )
+    request = Request(rater_id, f"scripted:{scripted}", "CartPole-v1", ask_every=5, max_feedback=n, seed=seed)
     return str(record(log, request).session_id)
 
 

@@ -1,4 +1,4 @@
-"""Every loss has the gradient of its formula, with op determinism on and off; the article's Keras form has not."""
+"""Every loss has the gradient of its formula, op determinism on and off; the article's Keras form has not."""
 
 import json
 import os
@@ -94,8 +94,8 @@ def test_each_gradient_is_that_of_its_formula(largest_errors: tuple[str, dict[st
 
 
 def test_the_articles_keras_form_fails_the_same_check(largest_errors: tuple[str, dict[str, float]]) -> None:
-    # What Keras applies by default is another gradient; op determinism composes the op and brings the right one
-    # back, so that one log trains in two directions. The check asks for both settings: the form fails it.
+    # What Keras applies by default is another gradient; op determinism composes the op and brings the right
+    # one back, so that one log trains in two directions. The check asks for both settings: the form fails it.
     determinism, errors = largest_errors
     if determinism == "off":
         assert errors["article-in-keras"] > 0.1

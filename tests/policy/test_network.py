@@ -32,7 +32,10 @@ def test_first_weights_and_their_digest_are_golden() -> None:
 
 def test_acting_is_golden_to_the_bit() -> None:
     rows = probabilities(initial_weights(NetworkSpec(8, 4), 3), observations(50, 8))
-    assert weights_sha256((("rows", rows),)) == "d78cdc340270ce71135ab4e5e44b69ae25d37c7e4718f5d54e9d87d9ea5845b5"
+    assert (
+        weights_sha256((("rows", rows),))
+        == "d78cdc340270ce71135ab4e5e44b69ae25d37c7e4718f5d54e9d87d9ea5845b5"
+    )
 
 
 @settings(max_examples=30, deadline=None)

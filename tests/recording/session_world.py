@@ -99,7 +99,9 @@ def script(log: Log, rater_id: str, name: str = "oracle", **request: Any) -> Rec
 
 
 def feedback_rows(log: Log, rater_id: str, session_id: str = "s-0001") -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.ParquetFile(log.layout.feedback_file(rater_id, session_id)).read().to_pylist()
+    rows: list[dict[str, Any]] = (
+        pq.ParquetFile(log.layout.feedback_file(rater_id, session_id)).read().to_pylist()
+    )
     return rows
 
 

@@ -35,7 +35,7 @@ _CASES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown environment": ({"env_id": "CartPol-v1"}, "CartPole-v1"),
     "environment with a path in it": ({"env_id": "../../CartPole-v1"}, "no environment|Malformed"),
     "continuous actions": ({"env_id": "Pendulum-v1"}, "action space is not supported"),
-    "discrete observations": ({"env_id": "Taxi-v3"}, "observation space is not supported"),
+    "discrete observations": ({"env_id": "FrozenLake-v1"}, "observation space is not supported"),
     "no environment": ({"env_id": None}, "the environment is not clear"),
     "never asked": ({"ask_every": 0}, "can't be 0"),
     "asked backwards": ({"ask_every": -3}, "can't be -3"),
@@ -74,9 +74,7 @@ def test_a_wrong_request_writes_nothing(world: _World, case: str) -> None:
         "file": world.other / "diary.txt",
         "policy": world.policy,
     }
-    request = {
-        name: folders[value] if name in ("to", "policy") else value for name, value in request.items()
-    }
+    request = {name: folders[value] if name in ("to", "policy") else value for name, value in request.items()}
     before = tree(world.root)
     with pytest.raises(RlhfAuditError, match=words) as refused:
         script(world.log, world.robot, **({"max_feedback": 5} | request))

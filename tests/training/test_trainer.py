@@ -93,7 +93,9 @@ def test_mini_batches_pass_over_every_row() -> None:
     data = synthetic(100, 1)
     small = Settings(batch_size=32, n_steps=1, n_epochs=20, rounds=1)
     policy = train(data, SPEC, "trusting", settings=small)
-    last = replace(data, values=np.where(np.arange(100) == 99, 1 - data.values, data.values).astype(np.float32))
+    last = replace(
+        data, values=np.where(np.arange(100) == 99, 1 - data.values, data.values).astype(np.float32)
+    )
     assert policy.weights_sha256 != train(last, SPEC, "trusting", settings=small).weights_sha256
 
 

@@ -53,7 +53,7 @@ def rated(
     in_turn: bool = True,
     weights: Weights | None = None,
 ) -> tuple[RatedSteps, NetworkSpec]:
-    """Return scripted answers about every 10th step of a policy, untrained by default, that samples its actions.
+    """Return scripted answers about every 10th step of a policy, untrained by default, that samples.
 
     ``in_turn`` passes each question to the next rater; otherwise each rates one run of steps.
     """
@@ -134,7 +134,9 @@ def _says(name: str, right: bool, uniform: float) -> float:
 def digests() -> dict[str, str]:
     """Train offline and live on fixed answers, and return the digests of the weights."""
     data = synthetic(200)
-    found = {name: train(data, SPEC, name, 0).weights_sha256 for name in ("likelihood", "trusting", "article")}
+    found = {
+        name: train(data, SPEC, name, 0).weights_sha256 for name in ("likelihood", "trusting", "article")
+    }
     learner = LiveLearner(SPEC, initial_weights(SPEC, 0), seed=0)
     for row in range(80):
         learner.update(data.observations[row], int(data.actions[row]), float(data.values[row]))

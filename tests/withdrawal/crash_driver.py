@@ -18,15 +18,21 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "log"))
 
 import small_log  # noqa: E402
 
+from rlhf_audit import replay  # noqa: E402
 from rlhf_audit.consent import register  # noqa: E402
+from rlhf_audit.estimators.reliability import Reliability  # noqa: E402
 from rlhf_audit.log import checkpoint, reader, store, writer  # noqa: E402
 from rlhf_audit.log.store import Log  # noqa: E402
+from rlhf_audit.policy.network import weights_sha256  # noqa: E402
 from rlhf_audit.recording import Request, record  # noqa: E402
 from rlhf_audit.types import Feedback  # noqa: E402
 from rlhf_audit.verification import verify  # noqa: E402
@@ -215,9 +221,7 @@ def _build_plain(home: Path) -> None:
 def _act_record(home: Path, note: Callable[[Any], None]) -> None:
     _noted_feedback(note)
     rater_id = facts_of(home)["raters"][0]
-    request = Request(
-        rater_id, "scripted:oracle", "CartPole-v1", ask_every=5, max_feedback=ANSWERS, seed=9
-    )
+    request = Request(rater_id, "scripted:oracle", "CartPole-v1", ask_every=5, max_feedback=ANSWERS, seed=9)
     record(Log(home / "log"), request)
 
 
@@ -306,34 +310,19 @@ def _build_erase_with_report(home: Path) -> None:
 
 
 def _cheap_training() -> None:
-    """In place of the training alone: weights that say who they were made from, without TensorFlow."""
-    import numpy as np
-
-    from rlhf_audit.policy.network import weights_sha256
-    from rlhf_audit.replay import trainer
+    """In place of the training alone: weights that say what they were made from, without TensorFlow."""
 
     def train(rated: Any, spec: Any, algorithm: str, seed: int, progress: Any = None) -> Any:
         weights = (("sum", np.float32([rated.values.sum(), len(rated)])),)
-        shares = tuple(_Share() for _ in rated.rater_ids)
-        return _Trained(weights, weights_sha256(weights), algorithm, {"seed": seed}, len(rated), shares)
+        shares = tuple(Reliability(0.9, 0.1, 10) for _ in rated.rater_ids)
+        facts = {"weights": weights, "algorithm": algorithm, "parameters": {"seed": seed}}
+        digest = weights_sha256(weights)
+        return SimpleNamespace(**facts, weights_sha256=digest, rows=len(rated), reliabilities=shares)
 
-    trainer.train = train  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class _Share:
-    yes_when_right: float = 0.9
-    yes_when_wrong: float = 0.1
-
-
-@dataclass(frozen=True)
-class _Trained:
-    weights: Any
-    weights_sha256: str
-    algorithm: str
-    parameters: Any
-    rows: int
-    reliabilities: Any
+    stub = ModuleType("rlhf_audit.replay.trainer")
+    stub.train = train  # type: ignore[attr-defined]
+    sys.modules[stub.__name__] = stub
+    replay.trainer = stub  # type: ignore[attr-defined]
 
 
 def _act_erase(home: Path, note: Callable[[Any], None]) -> None:
@@ -355,12 +344,13 @@ def _check_erase(home: Path, told: list[Any], complete: bool) -> None:
     assert not (home / "policies" / "live").exists()
     receipts = [entry for entry in log.ledger.of("receipt") if entry.body["rater_id"] == rater_id]
     assert len(receipts) == 1
-    receipt = json.loads((log.layout.root / next(iter(sorted(receipts[0].body["files"]))).replace("html", "json")).read_text())
+    path = min(name for name in receipts[0].body["files"] if name.endswith(".json"))
+    receipt = json.loads((home / "log" / path).read_text())
     assert receipt["residue_scan"]["found"] == 0, receipt["residue_scan"]
     after = {policy["name"]: policy["after"] for policy in receipt["deleted"]["policies"]}
-    assert after["live"] is None
-    assert after["offline"] == json.loads((home / "policies/offline/manifest.json").read_text())["weights_sha256"]
-    assert [share["rater_id"] for share in json.loads((home / "policies/offline/manifest.json").read_text())["raters"]] == facts["raters"][1:]
+    manifest = json.loads((home / "policies/offline/manifest.json").read_text())
+    assert after == {"live": None, "offline": manifest["weights_sha256"]}
+    assert [share["rater_id"] for share in manifest["raters"]] == facts["raters"][1:]
     secrets = json.loads(facts["key"])
     needles = [rater_id.encode(), secrets["alias"].encode(), bytes.fromhex(secrets["mac_key"])]
     for path in [*home.rglob("*")]:

@@ -1,8 +1,8 @@
 """The article's update in its exact form: one step of REINFORCE per answer, once through the log.
 
-Not recommended: a "no" teaches nothing, each answer is used once, and the steps are large. As the article writes
-it, on ``categorical_crossentropy``, Keras applies another gradient altogether (see ``policy.losses.article``), and
-the same log trains in opposite directions with op determinism on and off. docs/learning.md has the figures.
+Not recommended: a "no" teaches nothing, each answer is used once, and the steps are large. As the article
+writes it, on ``categorical_crossentropy``, Keras applies another gradient (see ``policy.losses.article``),
+and one log trains in opposite directions with op determinism on and off. docs/learning.md has the figures.
 """
 
 from rlhf_audit.estimators.reliability import Reliability

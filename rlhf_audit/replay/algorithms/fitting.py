@@ -11,7 +11,7 @@ from rlhf_audit.estimators.reliability import Reliability
 from rlhf_audit.policy import epochs
 from rlhf_audit.policy.network import NetworkSpec, initial_weights
 from rlhf_audit.seeds import generator
-from rlhf_audit.types import FloatArray, RatedSteps, Weights
+from rlhf_audit.types import RatedSteps, Weights
 
 Progress = Callable[[int, int], None]
 
@@ -111,3 +111,7 @@ def fit_network(
         sparsity=settings.sparsity / n_rows,
     )
     return state.named(initial)
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """Tell nobody."""

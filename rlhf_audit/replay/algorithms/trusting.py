@@ -1,4 +1,4 @@
-"""The default's likelihood with every rater taken to be equally good: what bad raters can do, for comparison."""
+"""The default's likelihood with every rater taken to be equally good: what bad raters can do to it."""
 
 from rlhf_audit.estimators.reliability import Reliability
 from rlhf_audit.policy.network import NetworkSpec

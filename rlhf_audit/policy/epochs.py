@@ -12,6 +12,8 @@ from rlhf_audit.policy.losses import LOSSES
 from rlhf_audit.types import FloatArray, IntArray, Weights
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+_KNEE = 0.3
+"""δ of the sparsity penalty: well above it, an input's norm is hardly penalised."""
 _SMOOTHING = 1e-6
 """Keeps the norm of a silenced input differentiable."""
 
@@ -73,8 +75,8 @@ def run(
     """Take ``n_steps`` of Adam over batches of consecutive rows, round and round, and return the new state.
 
     Minimised is the mean of ``loss`` over the weighted rows, plus ``l2`` / 2 times the squared kernels, plus
-    ``sparsity`` times the summed norms of the first kernel's rows, one an input. Rows of data are padded with
-    weight 0 to a whole, rounded-up number of batches, so that few shapes are ever compiled.
+    ``sparsity`` · Σ δ log(1 + ‖k‖ / δ) over the first kernel's rows k, one an input (δ = .3). Rows of data are
+    padded with weight 0 to a whole, rounded-up number of batches, so that few shapes are ever compiled.
 
     Args:
         state: Where to start.
@@ -85,10 +87,11 @@ def run(
         n_steps: Steps; batches after the last start again at the first.
         learning_rate: Adam's.
         l2: Strength of the penalty on kernels; biases are free.
-        sparsity: Strength of the group lasso on inputs, which silences those that explain nothing.
+        sparsity: Strength of the log-sum penalty on inputs: it silences those that explain nothing, and, unlike
+            a group lasso, spares those that explain much.
 
     References:
-        Kingma & Ba 2015, algorithm 1, with Keras's epsilon; Yuan & Lin 2006 (group lasso).
+        Kingma & Ba 2015, algorithm 1, with Keras's epsilon; Candès, Wakin & Boyd 2008 (log-sum penalty).
     """
     n_batches = -(-len(rows.actions) // batch_size)
     tensors = _batches(rows, n_actions, batch_size, n_batches)
@@ -144,7 +147,8 @@ def _program(loss: str, n_arrays: int) -> Any:
             total = scale * loss_function(logits_of(weights, batch[0]), *batch[1:])
             squares = [tf.reduce_sum(kernel * kernel, axis=1) for kernel in weights[::2]]
             total += penalties[0] / 2 * tf.add_n([tf.reduce_sum(square) for square in squares])
-            total += penalties[1] * tf.reduce_sum(tf.sqrt(squares[0] + _SMOOTHING))
+            norms = tf.sqrt(squares[0] + _SMOOTHING)
+            total += penalties[1] * tf.reduce_sum(_KNEE * tf.math.log(1 + norms / _KNEE))
         found: list[Any] = tape.gradient(total, weights)
         return found
 

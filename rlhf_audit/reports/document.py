@@ -99,7 +99,7 @@ def _audit(result: AuditResult) -> dict[str, Any]:
     n_insufficient = sum(not row["flagged"] and is_insufficient(row) for row in rows)
     if n_flagged:
         verdict = "findings"
-    elif n_insufficient == len(rows) and (rows or header.get("n_min", 0) != 0):
+    elif n_insufficient == len(rows) and (rows or header.get("n_min", 0 if header else None) != 0):
         # No row at all says nothing, but for an audit that needs no data: there, nobody is concerned.
         verdict = "insufficient"
     else:

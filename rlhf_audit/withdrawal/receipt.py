@@ -87,9 +87,9 @@ def _content(log: Log, receipt_id: str, intent: Entry, done: Entry, scan: Scan) 
 def _stays(done: Entry, scan: Scan) -> list[dict[str, str]]:
     stays = [
         {
-            "what": "in our list of events: your random name, when you agreed and withdrew, and how many answers"
-            " there were.",
-            "why": "It proves that you were asked and that the deletion was done. It holds none of your answers.",
+            "what": "in our list of events: your random name, when you agreed and withdrew, and how many"
+            " answers there were.",
+            "why": "It proves that you were asked and that all was deleted. It holds no answer of yours.",
         },
         {
             "what": "what the computer program did while you were watching it.",

@@ -46,6 +46,8 @@ def test_not_a_number_and_infinity_become_null():
         (["insufficient: 3 of 30"], "SELECT 1", "insufficient"),
         (["ok", "insufficient"], "SELECT 1", "clear"),
         ([], "SELECT 1", "insufficient"),
+        ([], "/*\nn_min = 30\n*/ SELECT 1", "insufficient"),
+        ([], "/*\nid = 'needs no minimum'\n*/ SELECT 1", "clear"),
         ([], "/*\nn_min = 0\n*/ SELECT 1", "clear"),
     ],
 )

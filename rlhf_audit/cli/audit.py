@@ -19,24 +19,29 @@ if TYPE_CHECKING:
 EXAMPLE = "rlhf-audit audit study severity drift --set severity.threshold=0.3"
 
 
+_Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="ID", show_default=False, help="Which; all if none is named.")
+]
+_Listing = Annotated[bool, typer.Option("--list", help="Say which audits there are; run none.")]
+_Level = Literal["info", "warning", "error", "never"]
+_FailOn = Annotated[_Level, typer.Option(help="Exit with 1 at findings of this severity or above.")]
+_Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="ID.param=V", help="Set a parameter of an audit.")
+]
+_Engine = Annotated[Literal["duckdb", "spark"], typer.Option(help="What runs the SQL.")]
+_PrintSql = Annotated[
+    bool, typer.Option("--print-sql", help="Print the text for any DuckDB shell; run nothing.")
+]
+
+
 def run(
     log_path: LogPath,
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ID", show_default=False, help="Which; all if none is named."),
-    ] = None,
-    listing: Annotated[bool, typer.Option("--list", help="Say which audits there are; run none.")] = False,
-    fail_on: Annotated[
-        Literal["info", "warning", "error", "never"],
-        typer.Option(help="Exit with 1 at findings of this severity or above."),
-    ] = "warning",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="ID.param=V", help="Set a parameter of an audit.")
-    ] = None,
-    engine: Annotated[Literal["duckdb", "spark"], typer.Option(help="What runs the SQL.")] = "duckdb",
-    print_sql: Annotated[
-        bool, typer.Option("--print-sql", help="Print the text for any DuckDB shell; run nothing.")
-    ] = False,
+    ids: _Ids = None,
+    listing: _Listing = False,
+    fail_on: _FailOn = "warning",
+    settings: _Settings = None,
+    engine: _Engine = "duckdb",
+    print_sql: _PrintSql = False,
     as_json: AsJson = False,
 ) -> int:
     """Run the SQL audits on the consented feedback.
@@ -64,7 +69,12 @@ def run(
             results = runner.run(connection, ids or None, overrides, progress.show)
     finally:
         connection.close()
-    result = {
+    _console.emit("audit", log.ledger.head, _document(results), "\n\n".join(map(_told, results)), as_json)
+    return CheckFailedError.exit_code if _fails(results, fail_on) else 0
+
+
+def _document(results: "Sequence[AuditResult]") -> dict[str, Any]:
+    return {
         "findings": [
             {"audit": one.id, "severity": one.severity.value, **asdict(row)}
             for one in results
@@ -81,8 +91,6 @@ def run(
             for one in results
         ],
     }
-    _console.emit("audit", log.ledger.head, result, "\n\n".join(map(_told, results)), as_json)
-    return CheckFailedError.exit_code if _fails(results, fail_on) else 0
 
 
 def _fails(results: "Sequence[AuditResult]", fail_on: str) -> bool:

@@ -21,49 +21,58 @@ EXAMPLE = "rlhf-audit record study --env CartPole-v1 --rater r-1a2b3c4d --source
 _Kind = Literal["rating", "comparison", "correction", "demonstration"]
 
 
+_Algorithm = Literal["likelihood", "article"]
+
+_Rater = Annotated[str, typer.Option(metavar="R", help="Who gives the feedback.")]
+_Source = Annotated[str, typer.Option(metavar="terminal|scripted:NAME", help="How they give it.")]
+_EnvId = Annotated[
+    str | None, typer.Option(metavar="ID", help="The environment; may be left out with --rate.")
+]
+_Policy = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Who acts: a policy that retrain wrote.  [default: the untrained network]"
+    ),
+]
+_Learn = Annotated[bool, typer.Option("--learn", help="Let the policy learn from each answer.")]
+_How = Annotated[_Algorithm | None, typer.Option(help="How it learns with --learn.  [default: likelihood]")]
+_To = Annotated[Path | None, typer.Option(metavar="policies/NAME", help="Where to save what was learnt.")]
+_Ask = Annotated[str, typer.Option(metavar="every:N", help="Ask about every N-th step.")]
+_MaxFeedback = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many answers.")]
+_Episodes = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Stop after so many episodes.  [default: 1 for a script without a limit]"
+    ),
+]
+_Rate = Annotated[
+    str | None, typer.Option(metavar="SESSION", help="Rate the steps of a recorded session again.")
+]
+_DrawnSeed = Annotated[
+    int | None,
+    typer.Option(
+        metavar="S",
+        callback=checked_seed,
+        help="Root of every random draw.  [default: drawn, and told at the end]",
+    ),
+]
+
+
 def run(
     log_path: LogPath,
-    rater: Annotated[str, typer.Option(metavar="R", help="Who gives the feedback.")],
-    source: Annotated[str, typer.Option(metavar="terminal|scripted:NAME", help="How they give it.")],
-    env: Annotated[
-        str | None, typer.Option(metavar="ID", help="The environment; may be left out with --rate.")
-    ] = None,
+    rater: _Rater,
+    source: _Source,
+    env: _EnvId = None,
     kind: Annotated[_Kind, typer.Option(help="What is asked for.")] = "rating",
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Who acts: a policy that retrain wrote.  [default: the untrained network]"
-        ),
-    ] = None,
-    learn: Annotated[bool, typer.Option("--learn", help="Let the policy learn from each answer.")] = False,
-    algorithm: Annotated[
-        Literal["likelihood", "article"] | None,
-        typer.Option(help="How it learns with --learn.  [default: likelihood]"),
-    ] = None,
-    to: Annotated[
-        Path | None, typer.Option(metavar="policies/NAME", help="Where to save what was learnt.")
-    ] = None,
-    ask: Annotated[str, typer.Option(metavar="every:N", help="Ask about every N-th step.")] = "every:1",
-    max_feedback: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Stop after so many answers.")
-    ] = None,
-    episodes: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Stop after so many episodes.  [default: 1 for a script without a limit]"
-        ),
-    ] = None,
-    rate: Annotated[
-        str | None, typer.Option(metavar="SESSION", help="Rate the steps of a recorded session again.")
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            metavar="S",
-            callback=checked_seed,
-            help="Root of every random draw.  [default: drawn, and told at the end]",
-        ),
-    ] = None,
+    policy: _Policy = None,
+    learn: _Learn = False,
+    algorithm: _How = None,
+    to: _To = None,
+    ask: _Ask = "every:1",
+    max_feedback: _MaxFeedback = None,
+    episodes: _Episodes = None,
+    rate: _Rate = None,
+    seed: _DrawnSeed = None,
     as_json: AsJson = False,
 ) -> None:
     """Record one session of feedback.

@@ -1,5 +1,6 @@
 """``retrain``: train a policy offline from a log."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,15 +38,7 @@ def run(
     log = open_log(log_path)
     folder = policy_folder(to, log)
     with _console.Progress() as progress:
-        made = retrain(
-            log,
-            folder,
-            algorithm,
-            seed,
-            env,
-            expect,
-            progress=lambda done, total: progress.count("fit", done, total),
-        )
+        made = retrain(log, folder, algorithm, seed, env, expect, progress=partial(progress.count, "fit"))
     result = {
         "policy": str(to),
         "name": made.name,

@@ -8,18 +8,21 @@ from rlhf_audit.log.store import Log
 DEFAULT_TERMS = """\
 # What you agree to
 
-You are asked to watch a computer program act, step by step, and to say whether each action was right.
+You watch a computer program act, step by step, and say whether each action
+was right.
 
-- **What is kept**: your answers, when you gave them and how long you took, under a random name such as
-  `r-1a2b3c4d`. Only one file, which stays on this computer, links that name to you.
-- **Training**: your answers teach the program.
-- **Audit**: your answers are compared with those of others, to find mistakes and bias.
-- **Publication**: your answers, under the random name, may be given to others. A copy once handed out
-  can't be called back; we will ask its holder to delete it.
-- You may agree to each purpose on its own. Saying no has no disadvantage for you.
-- **You may stop at any moment**, without a reason, for one purpose or for all. From then on
-  nothing of yours is used. Within one month everything that you gave is deleted, and what learnt from it is
-  trained again without it. You get a receipt.
+- What is kept: your answers, when you gave them and how long you took, under
+  a random name such as r-1a2b3c4d. One file alone, which stays on this
+  computer, links that name to you.
+- Training: your answers teach the program.
+- Audit: your answers are compared with those of others, to find mistakes.
+- Publication: your answers, under the random name, may be given to others.
+  A copy once handed out can't be called back; we will ask for its deletion.
+- You may agree to each purpose on its own. A no has no disadvantage for you.
+- You may stop at any moment, without a reason, for one purpose or for all.
+  From then on nothing of yours is used. Within one month all that you gave is
+  deleted, and what learnt from it is trained again without it. You get a
+  receipt.
 - Your consent ends by itself on the day shown below.
 """
 

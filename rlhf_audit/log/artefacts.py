@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_audit import canonical
+from rlhf_audit.log import durable
 from rlhf_audit.log.store import Log
 
 
@@ -70,6 +71,12 @@ def removed(log: Log, kind: ArtefactKind, path: str) -> None:
     """Note in the ledger that an artefact is gone; once."""
     if find(log, kind, path) is not None:
         log.append(kind.removal, {"path": path})
+
+
+def destroy_files(artefact: Artefact) -> None:
+    """Overwrite and remove the files that the ledger names; what else the folder holds is not ours."""
+    for name in artefact.facts["files"]:
+        durable.destroy(artefact.folder / name)
 
 
 def wrong_file(path: Path, sha256: str) -> str | None:

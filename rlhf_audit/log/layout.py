@@ -20,7 +20,8 @@ def checked_rater_id(text: str) -> str:
     if not _RATER.fullmatch(text):
         raise UsageError(
             "that is not a rater id",
-            seen=ascii(text[:40]),
+            # Not the text itself: who mistypes may have typed a name.
+            seen=f"{len(text)} characters of another form",
             needed="r- and eight hex digits, as `enroll` printed it",
             fix="rlhf-audit show LOG raters",
         )

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rlhf_audit.determinism import tensorflow
 from rlhf_audit.policy.losses import LOSSES
@@ -65,7 +66,6 @@ def run(
     rows: Rows,
     *,
     loss: str,
-    n_actions: int,
     batch_size: int,
     n_steps: int,
     learning_rate: float,
@@ -75,26 +75,25 @@ def run(
     """Take ``n_steps`` of Adam over batches of consecutive rows, round and round, and return the new state.
 
     Minimised is the mean of ``loss`` over the weighted rows, plus ``l2`` / 2 times the squared kernels, plus
-    ``sparsity`` · Σ δ log(1 + ‖k‖ / δ) over the first kernel's rows k, one an input (δ = .3). Rows of data are
-    padded with weight 0 to a whole, rounded-up number of batches, so that few shapes are ever compiled.
+    ``sparsity`` · Σ δ log(1 + ‖k‖ / δ) over the first kernel's rows k, one an input (δ = .3). Rows of data
+    are padded with weight 0 to a whole, rounded-up number of batches, so that few shapes are ever compiled.
 
     Args:
         state: Where to start.
         rows: At least one, in the order to train in.
         loss: Name in ``losses.LOSSES``.
-        n_actions: Size of the action space.
         batch_size: Rows of one step.
         n_steps: Steps; batches after the last start again at the first.
         learning_rate: Adam's.
         l2: Strength of the penalty on kernels; biases are free.
-        sparsity: Strength of the log-sum penalty on inputs: it silences those that explain nothing, and, unlike
-            a group lasso, spares those that explain much.
+        sparsity: Strength of the log-sum penalty on inputs: it silences those that explain nothing, and,
+            unlike a group lasso, spares those that explain much.
 
     References:
         Kingma & Ba 2015, algorithm 1, with Keras's epsilon; Candès, Wakin & Boyd 2008 (log-sum penalty).
     """
     n_batches = -(-len(rows.actions) // batch_size)
-    tensors = _batches(rows, n_actions, batch_size, n_batches)
+    tensors = _batches(rows, batch_size, n_batches)
     scale = n_batches / max(float(rows.weights.sum(dtype=np.float64)), 1.0)
     settings = np.array([learning_rate, l2, sparsity, scale], np.float32)
     counts = np.array([n_batches, n_steps, state.steps], np.int32)
@@ -108,19 +107,21 @@ def _arrays(tensors: Sequence[Any]) -> tuple[FloatArray, ...]:
     return tuple(tensor.numpy() for tensor in tensors)
 
 
-def _batches(rows: Rows, n_actions: int, batch_size: int, n_batches: int) -> tuple[FloatArray, ...]:
+def _batches(rows: Rows, batch_size: int, n_batches: int) -> tuple[npt.NDArray[Any], ...]:
     padded = _rounded_up(n_batches) * batch_size
-    one_hot = np.eye(n_actions, dtype=np.float32)[rows.actions]
-    parts = [rows.observations, one_hot, rows.values, rows.yes_when_right, rows.yes_when_wrong, rows.weights]
-    fills = [0.0, 0.0, 0.0, 0.5, 0.5, 0.0]
+    actions = rows.actions.astype(np.int32)
+    parts = [rows.observations, actions, rows.values, rows.yes_when_right, rows.yes_when_wrong, rows.weights]
+    fills = [0, 0, 0, 0.5, 0.5, 0]
     return tuple(
         _pad(part, padded, fill).reshape(-1, batch_size, *part.shape[1:])
         for part, fill in zip(parts, fills, strict=True)
     )
 
 
-def _pad(part: FloatArray, n_rows: int, fill: float) -> FloatArray:
-    padded = np.full((n_rows, *part.shape[1:]), fill, np.float32)
+def _pad(part: npt.NDArray[Any], n_rows: int, fill: float) -> npt.NDArray[Any]:
+    if len(part) == n_rows:
+        return part
+    padded = np.full((n_rows, *part.shape[1:]), fill, part.dtype)
     padded[: len(part)] = part
     return padded
 
@@ -144,7 +145,8 @@ def _program(loss: str, n_arrays: int) -> Any:
     def gradients(weights: Sequence[Any], batch: Sequence[Any], penalties: Any, scale: Any) -> list[Any]:
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            total = scale * loss_function(logits_of(weights, batch[0]), *batch[1:])
+            one_hot = tf.one_hot(batch[1], weights[-1].shape[0])
+            total = scale * loss_function(logits_of(weights, batch[0]), one_hot, *batch[2:])
             squares = [tf.reduce_sum(kernel * kernel, axis=1) for kernel in weights[::2]]
             total += penalties[0] / 2 * tf.add_n([tf.reduce_sum(square) for square in squares])
             norms = tf.sqrt(squares[0] + _SMOOTHING)

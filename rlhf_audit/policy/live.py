@@ -162,7 +162,6 @@ class LiveLearner:
             state,
             rows,
             loss=self._method.loss,
-            n_actions=self._spec.n_actions,
             batch_size=self._method.batch_size,
             n_steps=self._method.n_steps,
             learning_rate=self._learning_rate,

@@ -61,9 +61,3 @@ def publish(log: Log, folder: Path) -> Published:
         if known is None or known.facts["files"] != digests:
             log.append("report", {"path": path, "files": digests, "rater_ids": raters})
     return Published(folder / HTML, folder / JSON, sum(len(audit.findings) for audit in audits))
-
-
-def destroy(folder: Path) -> None:
-    """Overwrite and remove a report's two files; what else the folder holds is not ours."""
-    for name in (HTML, JSON):
-        durable.destroy(folder / name)

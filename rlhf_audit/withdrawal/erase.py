@@ -22,7 +22,6 @@ from rlhf_audit.log.artefacts import Artefact, ArtefactKind
 from rlhf_audit.log.ledger import Entry
 from rlhf_audit.log.store import Log
 from rlhf_audit.policy import lineage, store
-from rlhf_audit.reports import publish
 from rlhf_audit.withdrawal import plan, receipt, residue
 
 Say = Callable[[str], None]
@@ -226,7 +225,7 @@ def _quarantine(log: Log, intent: Entry) -> None:
             store.destroy(policy.folder)
     for report in artefacts.current(log, ArtefactKind.REPORT):
         if report.holds(rater_id):
-            publish.destroy(report.folder)
+            artefacts.destroy_files(report)
 
 
 def _destroy_rater(log: Log, rater_id: str) -> None:
@@ -317,5 +316,7 @@ def _report_again(log: Log, path: str, rater_id: str, say: Say) -> None:
     if not report.folder.is_dir():
         artefacts.removed(log, ArtefactKind.REPORT, path)
         return
+    from rlhf_audit.reports import publish  # here, so that opening a log never waits for matplotlib
+
     say("making a report again without the rater")
     publish.publish(log, report.folder)

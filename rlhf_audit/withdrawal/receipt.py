@@ -11,7 +11,6 @@ from rlhf_audit import canonical
 from rlhf_audit.log import durable
 from rlhf_audit.log.ledger import Entry
 from rlhf_audit.log.store import Log
-from rlhf_audit.reports import html
 from rlhf_audit.withdrawal.residue import Scan
 
 SCHEMA = "rlhf_audit.receipt/1"
@@ -28,6 +27,8 @@ def write(log: Log, intent: Entry, done: Entry, scan: Scan) -> Path:
         "public_key": log.public_key.hex(),
         "value": signature.hex(),
     }
+    from rlhf_audit.reports import html  # here, so that opening a log never waits for the page's libraries
+
     path = log.layout.receipts / f"{receipt_id}.json"
     files = {
         path: canonical.json_bytes(body) + b"\n",

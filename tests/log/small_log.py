@@ -98,7 +98,7 @@ class Full:
 
 @functools.cache
 def full() -> Full:
-    """Three raters, a fourth erased, a learning session, two policies, a report, a receipt. Copy before use."""
+    """Three raters, a fourth erased, a learning session, two policies, a report, a receipt: to be copied."""
     from rlhf_audit.replay import retrain
     from rlhf_audit.reports import publish
     from rlhf_audit.withdrawal import erase

@@ -1,4 +1,4 @@
-"""What the tests of consent, recording and replay share: a log, raters, and a person who presses listed keys."""
+"""What the tests of consent, recording and replay share: a log, raters, a person who presses listed keys."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -14,6 +15,7 @@ from rlhf_audit.clock import Clock
 from rlhf_audit.consent import register, terms
 from rlhf_audit.log import store
 from rlhf_audit.log.store import Log
+from rlhf_audit.log.writer import PARQUET
 from rlhf_audit.recording import Recorded, Request, record
 from rlhf_audit.seeds import Entropy
 from rlhf_audit.types import Answer, AnswerKind, Purpose, Question
@@ -143,3 +145,13 @@ class Reusing(gym.Env[Any, Any]):
 
 if "Reusing-v0" not in gym.registry:
     gym.register("Reusing-v0", entry_point="session_world:Reusing")
+
+
+def alter(path: Path, column: str, row: int, value: object) -> None:
+    """Change one value of a sealed file, as somebody would who can make digests fit."""
+    table = pq.ParquetFile(path).read()
+    values = table.column(column).to_pylist()
+    assert values[row] != value or type(values[row]) is not type(value)
+    values[row] = value
+    place, field = table.column_names.index(column), table.schema.field(column)
+    pq.write_table(table.set_column(place, field, pa.array(values, field.type)), path, **PARQUET)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 GOLDEN = {
-    "likelihood": "",
-    "trusting": "",
-    "article": "",
-    "live": "",
+    "likelihood": "c88b92ae0f514a9177da3621b4cf5844e64598641369a1b1d6aaecade592c5f2",
+    "trusting": "bf59ea67019a914d5ab6e6618802a112b19ce0d1394823bef555f05eb03f2888",
+    "article": "dca2d0c81e3aaa11cf8d47dd5c2137fefedeee107f3e46446042bb115b83edf4",
+    "live": "9e5a0ec67db3690a034810c86c6a22ba6021f852384edd607795789c9e50a25e",
 }
 PROGRAM = Path(__file__).with_name("training_data.py")
 CHECKOUT = Path(__file__).parents[2]

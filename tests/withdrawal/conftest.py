@@ -6,7 +6,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "log"))
 
-from small_log import remove_full, signing_key  # noqa: E402
+from small_log import remove_full, signing_key
 
 __all__ = ["signing_key"]
 

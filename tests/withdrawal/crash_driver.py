@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import sys
 import time
 import traceback
@@ -25,18 +26,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "log"))
 
-import small_log  # noqa: E402
+import small_log
 
-from rlhf_audit import replay  # noqa: E402
-from rlhf_audit.consent import register  # noqa: E402
-from rlhf_audit.estimators.reliability import Reliability  # noqa: E402
-from rlhf_audit.log import checkpoint, reader, store, writer  # noqa: E402
-from rlhf_audit.log.store import Log  # noqa: E402
-from rlhf_audit.policy.network import weights_sha256  # noqa: E402
-from rlhf_audit.recording import Request, record  # noqa: E402
-from rlhf_audit.types import Feedback  # noqa: E402
-from rlhf_audit.verification import verify  # noqa: E402
-from rlhf_audit.withdrawal import erase, residue  # noqa: E402
+from rlhf_audit import replay
+from rlhf_audit.consent import register
+from rlhf_audit.estimators.reliability import Reliability
+from rlhf_audit.log import checkpoint, reader, writer
+from rlhf_audit.log.store import Log
+from rlhf_audit.policy.network import weights_sha256
+from rlhf_audit.recording import Request, record
+from rlhf_audit.types import Feedback
+from rlhf_audit.verification import verify
+from rlhf_audit.withdrawal import erase, residue
 
 CRASHED, ANSWERS = 77, 8
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -49,12 +50,14 @@ class Scenario:
     Attributes:
         build: Makes the log beforehand.
         act: Writes; may note lines in the file of acknowledgements.
-        check: Asserts, on a log that was healed and verified; told what was acknowledged and whether all was done.
+        check: Asserts, on a healed and verified log; told what was acknowledged and whether all was done.
+        prepare: Run in each child first.
     """
 
     build: Callable[[Path], None]
     act: Callable[[Path, Callable[[Any], None]], None]
     check: Callable[[Path, list[Any], bool], None]
+    prepare: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -78,7 +81,7 @@ def forked(act: Callable[[], None], errors: Path) -> int:
     try:
         act()
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the parent is told
         errors.write_text(traceback.format_exc())
     finally:
         os._exit(code)
@@ -112,7 +115,7 @@ def crash_at(n: int, home: Path, tear: bool) -> None:
         status = os.fstat(descriptor)
         if count():
             old = synced.get(status.st_ino, 0)
-            if tear and os.path.isfile(f"/proc/self/fd/{descriptor}"):
+            if tear and stat.S_ISREG(status.st_mode):
                 os.truncate(f"/proc/self/fd/{descriptor}", old + max(0, status.st_size - old) // 2)
             os._exit(CRASHED)
         plain_fsync(descriptor)
@@ -132,6 +135,7 @@ def noting(acknowledged: Path) -> Callable[[Any], None]:
 
 def reopened(scenario: Scenario, home: Path, acknowledged: Path, complete: bool) -> None:
     """What the next program does, and what must be true then."""
+    scenario.prepare()
     root = home / "log"
     told = [json.loads(line) for line in acknowledged.read_text().split("\n") if line]
     erase.heal(Log(root))
@@ -160,6 +164,7 @@ class Rig:
 
         def act() -> None:
             note = noting(self.told)
+            self.scenario.prepare()
             prepare()
             self.scenario.act(self.home, note)
 
@@ -320,7 +325,7 @@ def _cheap_training() -> None:
         return SimpleNamespace(**facts, weights_sha256=digest, rows=len(rated), reliabilities=shares)
 
     stub = ModuleType("rlhf_audit.replay.trainer")
-    stub.train = train  # type: ignore[attr-defined]
+    stub.train, stub.TrainedPolicy = train, SimpleNamespace  # type: ignore[attr-defined]
     sys.modules[stub.__name__] = stub
     replay.trainer = stub  # type: ignore[attr-defined]
 
@@ -368,30 +373,13 @@ def _check_erase(home: Path, told: list[Any], complete: bool) -> None:
     assert digest.read_text() == after["offline"]
 
 
-def _cheap(act: Callable[..., None]) -> Callable[..., None]:
-    def inner(*args: Any) -> None:
-        _cheap_training()
-        act(*args)
-
-    return inner
-
-
-def _build_nothing(home: Path) -> None:
-    """Nothing is there yet."""
-
-
-def _act_create(home: Path, note: Callable[[Any], None]) -> None:
-    store.create(home / "log")
-    note("created")
-
-
 SCENARIOS = {
     "append": Scenario(_build_plain, _act_append, _check_append),
     "withdraw": Scenario(_build_plain, _act_withdraw, _check_withdraw),
     "enrol": Scenario(_build_plain, _act_enrol, _check_enrol),
     "record": Scenario(_build_plain, _act_record, _check_record),
-    "erase": Scenario(_build_erase, _cheap(_act_erase), _cheap(_check_erase)),
-    "erase-with-report": Scenario(_build_erase_with_report, _cheap(_act_erase), _cheap(_check_erase)),
+    "erase": Scenario(_build_erase, _act_erase, _check_erase, _cheap_training),
+    "erase-with-report": Scenario(_build_erase_with_report, _act_erase, _check_erase, _cheap_training),
     "erase-really": Scenario(_build_erase, _act_erase, _check_erase),
 }
 

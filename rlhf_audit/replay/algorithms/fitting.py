@@ -103,7 +103,6 @@ def fit_network(
         epochs.AdamState.fresh(initial),
         rows,
         loss=settings.loss,
-        n_actions=spec.n_actions,
         batch_size=settings.batch_size,
         n_steps=max(settings.n_steps, settings.n_epochs * n_batches),
         learning_rate=settings.learning_rate,

@@ -78,7 +78,7 @@ def _look(root: Path) -> Verified:
     try:
         log = Log(root)
     except LogError as error:
-        if not (root / "log.json").exists() or "format" in error.seen:
+        if not os.path.lexists(root / "log.json") or "format" in error.seen:
             raise
         return Verified(0, 0, (Problem("log.json", error.what),))
     except DamagedError as error:

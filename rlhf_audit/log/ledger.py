@@ -220,7 +220,7 @@ class Ledger:
     def _read(path: Path) -> bytes:
         try:
             data: bytes = path.read_bytes()
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise LedgerError(f"ledger/{path.name} is missing") from error
         return data
 

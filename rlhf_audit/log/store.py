@@ -161,7 +161,7 @@ def _make_folders(layout: Layout) -> None:
 def _read_header(layout: Layout) -> dict[str, Any]:
     try:
         raw = layout.header.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise LogError(
             "there is no log here",
             seen=f"no log.json in {os.fspath(layout.root)!r}",

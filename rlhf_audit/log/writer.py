@@ -135,7 +135,8 @@ def _enter(log: Log, session_id: str, events: list[dict[str, Any]]) -> None:
         files.append(_write_feedback(log, session_id, key, rows))
     told = [event for event in events if event["event"] in ("feedback", "weights")]
     # After a kill the last answer may be there without the weights that it led to.
-    learnt = told[-1]["sha256"] if meta["learn"] and told and told[-1]["event"] == "weights" else None
+    whole = meta["learn"] and told and told[-1]["event"] == "weights"
+    learnt = [event["sha256"] for event in told if event["event"] == "weights"] if whole else None
     body = meta | {
         "session_id": session_id,
         "n_episodes": len({step.episode_id for step, _ in steps}),
@@ -143,7 +144,7 @@ def _enter(log: Log, session_id: str, events: list[dict[str, Any]]) -> None:
         "n_feedback": len(rows),
         "files": files,
         # Weights follow from a few answers: a plain digest of them could be guessed after an erasure.
-        "weights_mac": key.mac("weights", learnt.encode()) if learnt else None,
+        "weights_mac": key.mac("weights", canonical.json_bytes(learnt)) if learnt else None,
     }
     log.append("session", body)
 

@@ -43,9 +43,9 @@ class Comparer:
         suspects: Values that follow from the weights and came out otherwise: altered themselves, or because
             an answer before them was.
         first: The value at which it stopped, which does not follow from the weights; None if it did not stop.
-        rows: Feedback rows given so far.
-        agreed: How many of them stood before the last step that agreed, up to the first suspect.
-        last_weights: Digest after the last answer.
+        agreed: How many feedback rows had been given before the last step that agreed, ere the first suspect.
+        rows: How many before the first suspect; all of them when there is none.
+        learnt: Digests of the weights after each feedback row.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Comparer:
         self.agreed = 0
         self.suspects: list[Difference] = []
         self.first: Difference | None = None
-        self.last_weights = ""
+        self.learnt: list[str] = []
 
     def episode(self, **facts: Any) -> None:
         self._behaviour = facts["behaviour_policy_sha256"]
@@ -95,10 +95,10 @@ class Comparer:
 
     def feedback(self, row: Feedback) -> None:
         del row
-        self.rows += 1
+        self.rows += not self.suspects
 
     def weights(self, sha256: str) -> None:
-        self.last_weights = sha256
+        self.learnt.append(sha256)
 
     def _compare_action(self, where: tuple[str, int], expected: Transition, step: Transition) -> None:
         chances = probabilities(self._learner.weights, step.observation[None])[0]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_audit import envs
+from rlhf_audit import canonical, envs
 from rlhf_audit.clock import TickingClock
 from rlhf_audit.errors import DamagedError, DigestMismatchError, UsageError
 from rlhf_audit.log import keys, reader
@@ -28,6 +28,7 @@ from rlhf_audit.session import Fixed, Learner, Limits, Moment, acting, interview
 from rlhf_audit.types import Feedback, Kind, Weights
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_VALUE = "feedback.value"
 _ANSWERS_TRIED = 64
 """How far before a difference its cause is looked for."""
 
@@ -157,66 +158,73 @@ def _first_difference(
     suspects = comparer.suspects
     if policy.algorithm is None or recorded.feedback is None:
         return suspects[0] if suspects else comparer.first
+    agree = comparer.first is None and _weights_agree(log, recorded, comparer)
     if suspects:
-        # Had the policy learnt otherwise for good, later steps or the last weights would differ too.
-        alone = len(suspects) == 1 and comparer.first is None and _weights_agree(log, recorded, comparer)
-        return _cause(log, recorded, policy, comparer, 0 if alone else _ANSWERS_TRIED) or suspects[0]
-    if comparer.first is not None or _weights_agree(log, recorded, comparer):
+        # Had the policy learnt otherwise, the weights would differ too.
+        known = agree and recorded.facts["weights_mac"] is not None
+        return suspects[0] if known else _cause(log, recorded, policy, comparer) or suspects[0]
+    if agree or comparer.first is not None:
         return comparer.first
     last = recorded.feedback[-1]
-    cause = _cause(log, recorded, policy, comparer, _ANSWERS_TRIED)
-    return cause or Difference(name, last.episode_id, last.step, "weights_sha256")
+    nowhere = Difference(name, last.episode_id, last.step, "weights_sha256")
+    return _cause(log, recorded, policy, comparer) or nowhere
 
 
 def _weights_agree(log: Log, recorded: reader.RecordedSession, comparer: Comparer) -> bool:
-    """Say whether the last weights are those recorded; a session that was cut short may hold none."""
+    """Say whether the weights after each answer are those recorded; a killed session may hold none."""
     learnt = recorded.facts["weights_mac"]
     if learnt is None:
         return True
     key = keys.read(log.layout, recorded.facts["rater_id"])
-    return bool(key.mac("weights", comparer.last_weights.encode()) == learnt)
+    return bool(key.mac("weights", canonical.json_bytes(comparer.learnt)) == learnt)
 
 
 def _cause(
-    log: Log, recorded: reader.RecordedSession, policy: _Policy, comparer: Comparer, n_before: int
+    log: Log, recorded: reader.RecordedSession, policy: _Policy, comparer: Comparer
 ) -> Difference | None:
-    """Return the answer that, given otherwise, makes the first value that differs come out as recorded.
+    """Return the answer that, given otherwise, makes everything come out as recorded.
 
-    Tried are the answers since the last step that agreed, newest first; then ``n_before`` of those before,
-    since a policy that is all but certain may show a difference late.
+    Where none does, because more than one value was altered: the one that does so for the first suspect.
     """
     rows = recorded.feedback or ()
-    late = range(comparer.agreed, comparer.rows)
-    before = range(max(0, comparer.agreed - n_before), comparer.agreed)
-    taken_back = undos(rows)
-    for number in (*reversed(late), *reversed(before)):
-        row = rows[number]
-        if number in taken_back:
-            continue
-        for value in (1.0, 0.0, None):
-            if value == row.value and (value is None) == (row.kind is Kind.SKIP):
-                continue
-            kind = Kind.SKIP if value is None else Kind.RATING
-            changed = [*rows[:number], replace(row, kind=kind, value=value), *rows[number + 1 :]]
-            if _explains(log, recorded, policy, comparer, changed):
-                return Difference(recorded.session_id, row.episode_id, row.step, "feedback.value")
+    candidates = _candidates(rows, comparer)
+    for number in candidates:
+        for changed in _otherwise(rows, number):
+            again, _ = _play(recorded, policy, changed)
+            if not again.suspects and again.first is None and _weights_agree(log, recorded, again):
+                return Difference(recorded.session_id, rows[number].episode_id, rows[number].step, _VALUE)
+    if not comparer.suspects:
+        return None
+    until = _position(recorded, comparer.suspects[0]) + 1
+    for number in candidates:
+        for changed in _otherwise(rows, number):
+            again, _ = _play(recorded, policy, changed, until)
+            if again.steps == until and not again.suspects:
+                return Difference(recorded.session_id, rows[number].episode_id, rows[number].step, _VALUE)
     return None
 
 
-def _explains(
-    log: Log,
-    recorded: reader.RecordedSession,
-    policy: _Policy,
-    comparer: Comparer,
-    rows: Sequence[Feedback],
-) -> bool:
-    """Say whether with these answers the first value that differed comes out as recorded."""
+def _candidates(rows: Sequence[Feedback], comparer: Comparer) -> list[int]:
+    """Return the answers that may be the cause of what differed, the likeliest first.
+
+    These are the answers since the last step that agreed; then some before, since a policy that is all but
+    certain may show a difference late. What had been taken back by then shows in no step, but in the weights.
+    """
+    taken_back = undos(rows)
+    gone = {rows[number].supersedes for number in taken_back if number < comparer.rows}
+    answers = [number for number in reversed(range(comparer.rows)) if number not in taken_back]
     if not comparer.suspects:
-        again, _ = _play(recorded, policy, rows)
-        return not again.suspects and again.first is None and _weights_agree(log, recorded, again)
-    until = _position(recorded, comparer.suspects[0]) + 1
-    again, _ = _play(recorded, policy, rows, until)
-    return again.steps == until and not again.suspects
+        return sorted(answers, key=lambda number: number < comparer.agreed and number not in gone)
+    earliest = comparer.agreed - _ANSWERS_TRIED
+    return [number for number in answers if number >= earliest and number not in gone]
+
+
+def _otherwise(rows: Sequence[Feedback], number: int) -> Iterator[list[Feedback]]:
+    """Yield the rows with one answer given in each other way."""
+    row = rows[number]
+    for kind, value in ((Kind.RATING, 1.0), (Kind.RATING, 0.0), (Kind.SKIP, None)):
+        if (kind, value) != (row.kind, row.value):
+            yield [*rows[:number], replace(row, kind=kind, value=value), *rows[number + 1 :]]
 
 
 def _position(recorded: reader.RecordedSession, where: Difference) -> int:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ from rlhf_audit.errors import LedgerError
 from rlhf_audit.log import checkpoint, durable, merkle, views
 from rlhf_audit.log.store import Log
 
-# The eight leaves and roots of Certificate Transparency's own tests of RFC 6962 (merkletree, "reference roots").
+# The eight leaves and roots of Certificate Transparency's own tests of RFC 6962.
 LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
 ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
@@ -182,10 +181,10 @@ def test_an_append_cut_short_is_rolled_forward(
             stream.write(line[:20] if stage == "half a line" else line)
     if stage == "checkpoint":
         durable.write(log.layout.checkpoint, pending["checkpoint"].encode())
-    names = set(os.listdir(log.layout.ledger))
+    names = set(log.layout.ledger.iterdir())
     reader = Log(tmp_path / "log")
     assert reader.ledger.entries[-1].body["path"] == "../cut"
-    assert set(os.listdir(log.layout.ledger)) == names, "a reader writes nothing"
+    assert set(log.layout.ledger.iterdir()) == names, "a reader writes nothing"
     with reader.writing():
         assert not log.layout.pending.exists()
     reader.append("export", {"path": "../after", "rater_ids": []})

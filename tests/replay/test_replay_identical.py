@@ -1,4 +1,4 @@
-"""A recorded session plays again to the last bit, in this process and in a new one; or it says what it can't."""
+"""A recorded session plays again to the last bit, here and in a new process; or it says what it can't."""
 
 import json
 import subprocess

@@ -7,7 +7,7 @@ import pytest
 from training_data import SPEC, synthetic
 
 from rlhf_audit.errors import UsageError
-from rlhf_audit.policy.network import NetworkSpec, weights_sha256
+from rlhf_audit.policy.network import NetworkSpec, initial_weights, weights_sha256
 from rlhf_audit.replay.algorithms.fitting import Settings
 from rlhf_audit.replay.evaluation import evaluate
 from rlhf_audit.replay.trainer import ALGORITHMS, train
@@ -129,7 +129,7 @@ def test_nothing_to_train_on_is_refused() -> None:
 
 
 def test_evaluation_repeats_and_brackets_the_mean() -> None:
-    weights = train(synthetic(60, 1), SPEC).weights
+    weights = initial_weights(SPEC, 0)
     first = evaluate(weights, SPEC, "CartPole-v1", 20, seed=5)
     assert first == evaluate(weights, SPEC, "CartPole-v1", 20, seed=5)
     assert first.lower <= first.mean_return <= first.upper and len(first.returns) == 20

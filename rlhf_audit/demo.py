@@ -28,7 +28,7 @@ TOUR = ("oracle", "flip-10", "flip-20", "always-yes", "inverted")
 SAMPLE = (*TOUR, "favours-1", "tires", "fast", "copies")
 """Scripted raters of the sample log, in the order in which they rate."""
 
-_ASK_EVERY, _ANSWERS = 5, 200
+_ASK_EVERY, _ANSWERS = 10, 200
 _SAMPLE_SEED = 2017
 _SAMPLE_START = datetime(2026, 3, 4, 9, tzinfo=UTC)
 _LEAVER = "inverted"
@@ -160,7 +160,7 @@ def _audited(log: Log, panel: Panel, folder: Path, say: Callable[[str], None]) -
     names = {rater_id: name for name, rater_id in panel.raters.items()}
     for audit in audits:
         if audit.findings:
-            subjects = [_named(row.subject, names) for row in audit.findings]
+            subjects = sorted(_named(row.subject, names) for row in audit.findings)
             more = f" and {len(subjects) - 3} more" if len(subjects) > 3 else ""
             say(f"     {audit.id}: {', '.join(subjects[:3])}{more}")
     report = publish.publish(log, folder)

@@ -64,7 +64,9 @@ def check_free(folder: Path) -> None:
     Raises:
         UsageError: It holds something that is not a policy, or is no folder.
     """
-    taken = folder.is_symlink() or (folder.exists() and not folder.is_dir())
+    taken = folder.is_symlink() or any(
+        path.exists() and not path.is_dir() for path in (folder, *folder.parents)
+    )
     if taken or (folder.is_dir() and not (folder / MANIFEST).exists() and any(folder.iterdir())):
         raise UsageError(
             f"{os.fspath(folder)!r} holds something else", needed="a new name, or a policy to replace"

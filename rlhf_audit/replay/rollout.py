@@ -28,7 +28,6 @@ from rlhf_audit.session import Fixed, Learner, Limits, Moment, acting, interview
 from rlhf_audit.types import Feedback, Kind, Weights
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
-_VALUE = "feedback.value"
 _ANSWERS_TRIED = 64
 """How far before a difference its cause is looked for."""
 
@@ -187,44 +186,51 @@ def _cause(
     Where none does, because more than one value was altered: the one that does so for the first suspect.
     """
     rows = recorded.feedback or ()
-    candidates = _candidates(rows, comparer)
-    for number in candidates:
-        for changed in _otherwise(rows, number):
-            again, _ = _play(recorded, policy, changed)
-            if not again.suspects and again.first is None and _weights_agree(log, recorded, again):
-                return Difference(recorded.session_id, rows[number].episode_id, rows[number].step, _VALUE)
+
+    def found(number: int) -> Difference:
+        return Difference(recorded.session_id, rows[number].episode_id, rows[number].step, "feedback.value")
+
+    for number, changed in _otherwise(rows, comparer):
+        again, _ = _play(recorded, policy, changed)
+        if not again.suspects and again.first is None and _weights_agree(log, recorded, again):
+            return found(number)
     if not comparer.suspects:
         return None
     until = _position(recorded, comparer.suspects[0]) + 1
-    for number in candidates:
-        for changed in _otherwise(rows, number):
-            again, _ = _play(recorded, policy, changed, until)
-            if again.steps == until and not again.suspects:
-                return Difference(recorded.session_id, rows[number].episode_id, rows[number].step, _VALUE)
+    for number, changed in _otherwise(rows, comparer):
+        again, _ = _play(recorded, policy, changed, until)
+        if again.steps == until and not again.suspects:
+            return found(number)
     return None
 
 
-def _candidates(rows: Sequence[Feedback], comparer: Comparer) -> list[int]:
-    """Return the answers that may be the cause of what differed, the likeliest first.
+def _candidates(rows: Sequence[Feedback], comparer: Comparer) -> tuple[list[int], list[int]]:
+    """Return the answers that may be the cause of what differed, newest first: the likely ones, and the others.
 
-    These are the answers since the last step that agreed; then some before, since a policy that is all but
+    Likely are those since the last step that agreed. The others are some before, since a policy that is all but
     certain may show a difference late. What had been taken back by then shows in no step, but in the weights.
     """
     taken_back = undos(rows)
     gone = {rows[number].supersedes for number in taken_back if number < comparer.rows}
     answers = [number for number in reversed(range(comparer.rows)) if number not in taken_back]
-    if not comparer.suspects:
-        return sorted(answers, key=lambda number: number < comparer.agreed and number not in gone)
-    earliest = comparer.agreed - _ANSWERS_TRIED
-    return [number for number in answers if number >= earliest and number not in gone]
+    if comparer.suspects:
+        earliest = comparer.agreed - _ANSWERS_TRIED
+        answers = [number for number in answers if number >= earliest and number not in gone]
+    likely = [number for number in answers if number >= comparer.agreed or number in gone]
+    return likely, [number for number in answers if number not in likely]
 
 
-def _otherwise(rows: Sequence[Feedback], number: int) -> Iterator[list[Feedback]]:
-    """Yield the rows with one answer given in each other way."""
-    row = rows[number]
-    for kind, value in ((Kind.RATING, 1.0), (Kind.RATING, 0.0), (Kind.SKIP, None)):
-        if (kind, value) != (row.kind, row.value):
-            yield [*rows[:number], replace(row, kind=kind, value=value), *rows[number + 1 :]]
+def _otherwise(rows: Sequence[Feedback], comparer: Comparer) -> Iterator[tuple[int, list[Feedback]]]:
+    """Yield the rows with one answer given otherwise, and which: the opposite of each before the rest."""
+    for candidates in _candidates(rows, comparer):
+        for opposite in (True, False):
+            for number in candidates:
+                row = rows[number]
+                for kind, value in ((Kind.RATING, 1.0), (Kind.RATING, 0.0), (Kind.SKIP, None)):
+                    is_opposite = value is not None and row.value == 1 - value
+                    if (kind, value) != (row.kind, row.value) and is_opposite == opposite:
+                        changed = replace(row, kind=kind, value=value)
+                        yield number, [*rows[:number], changed, *rows[number + 1 :]]
 
 
 def _position(recorded: reader.RecordedSession, where: Difference) -> int:

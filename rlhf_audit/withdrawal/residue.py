@@ -6,6 +6,8 @@ page is opened too: values, dictionary pages, statistics, footers, and file and 
 
 import base64
 import binascii
+import html
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -72,7 +74,7 @@ def needles_of_id(rater_id: str) -> Needles:
 
 
 def encodings(needle: bytes) -> Iterator[bytes]:
-    """Yield a needle as it may be written: plain, hex, base64 at each offset, percent, UTF-16."""
+    """Yield a needle as it may be written: plain, hex, base64 at each offset, percent, UTF-16, escaped."""
     yield needle
     yield binascii.hexlify(needle)
     yield binascii.hexlify(needle).upper()
@@ -88,6 +90,8 @@ def encodings(needle: bytes) -> Iterator[bytes]:
     yield text.encode("utf-16-le", "surrogatepass")
     yield text.encode("utf-16-be", "surrogatepass")
     yield ascii(text)[1:-1].encode()
+    yield json.dumps(text)[1:-1].encode()
+    yield html.escape(text).encode("utf-8", "surrogatepass")
 
 
 def structures(data: bytes) -> Iterator[bytes]:

@@ -5,16 +5,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from rlhf_audit.consent import register, terms
+from rlhf_audit.estimators.reliability import Reliability
 from rlhf_audit.log import checkpoint, store
 from rlhf_audit.log.store import Log
+from rlhf_audit.policy.network import weights_sha256
 from rlhf_audit.recording import Request, record
 from rlhf_audit.seeds import SeededEntropy
 from rlhf_audit.types import Purpose
@@ -73,6 +77,21 @@ def plain(root: Path, n_raters: int = 2) -> tuple[Log, list[str]]:
     return log, raters
 
 
+def cheap_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the training alone: weights that say what they were made from, without TensorFlow."""
+    from rlhf_audit.replay import trainer
+
+    def train(
+        rated: Any, spec: Any, algorithm: str, seed: int, progress: Any = None
+    ) -> trainer.TrainedPolicy:
+        weights = (("sum", np.float32([rated.values.sum(), len(rated)])),)
+        shares = tuple(Reliability(0.9, 0.1, 10) for _ in rated.rater_ids)
+        digest = weights_sha256(weights)
+        return trainer.TrainedPolicy(weights, digest, algorithm, {"seed": seed}, shares, "xla", len(rated))
+
+    monkeypatch.setattr(trainer, "train", train)
+
+
 @dataclass(frozen=True)
 class Full:
     """A log with one of everything, and its surroundings.
@@ -111,10 +130,12 @@ def full() -> Full:
     for rater_id, name in ((raters[2], "flip-20"), (erased, "inverted")):
         rates(log, rater_id, first, name)
     request = Request(raters[1], "scripted:oracle", "CartPole-v1", learn="likelihood", max_feedback=6, seed=5)
-    record(log, Request(**{**request.__dict__, "to": home / "policies" / "live"}))
-    retrain.retrain(log, home / "policies" / "offline")
-    publish.publish(log, home / "log" / "reports" / "one")
-    erase.apply(log, erased)
+    record(log, replace(request, to=home / "policies" / "live"))
+    with pytest.MonkeyPatch.context() as patched:
+        cheap_training(patched)
+        retrain.retrain(log, home / "policies" / "offline")
+        publish.publish(log, home / "log" / "reports" / "one")
+        erase.apply(log, erased)
     return Full(home, tuple(raters), erased)
 
 

@@ -245,7 +245,7 @@ def test_a_printed_script_names_no_group(tmp_path: Path) -> None:
 
 
 def shapes(one: Any) -> list[tuple[str, str]]:
-    """A view's columns and types; a fixed-size list has its size in its type, which an empty log can't know."""
+    """A view's columns and types, without the size of a list, which an empty log can't know."""
     return [(column[0], column[1].split("[")[0]) for column in one[0]]
 
 

@@ -4,6 +4,8 @@ import contextlib
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +13,17 @@ import pytest
 import small_log
 from small_log import Full
 
+from rlhf_audit import verification
 from rlhf_audit.errors import LogError, RlhfAuditError
 from rlhf_audit.log.store import Log
 from rlhf_audit.verification import Verified, verify
 from rlhf_audit.withdrawal import erase
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for another process that might be: the last test has one, and waits."""
+    monkeypatch.setattr(verification, "_PAUSE_S", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -304,10 +313,9 @@ def test_verify_audits_and_show_write_nothing(tmp_path: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def test_a_log_being_written_gives_no_false_alarm(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
+def test_a_log_being_written_gives_no_false_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("RLHF_AUDIT_SIGNING_KEY", str(small_log.write_key(tmp_path)))
     log, _ = small_log.plain(tmp_path / "log", 2)
     busy = """
 import sys

@@ -17,23 +17,19 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "log"))
 
 import small_log
 
-from rlhf_audit import replay
 from rlhf_audit.consent import register
-from rlhf_audit.estimators.reliability import Reliability
 from rlhf_audit.log import checkpoint, reader, writer
 from rlhf_audit.log.store import Log
-from rlhf_audit.policy.network import weights_sha256
 from rlhf_audit.recording import Request, record
 from rlhf_audit.types import Feedback
 from rlhf_audit.verification import verify
@@ -154,7 +150,12 @@ class Rig:
         self.told, self.errors = work / "acknowledged", work / "error"
         self.tally = Tally()
         self.base.mkdir()
-        code = waited(forked(lambda: self.scenario.build(self.base), self.errors))
+
+        def build() -> None:
+            self.scenario.prepare()
+            self.scenario.build(self.base)
+
+        code = waited(forked(build, self.errors))
         assert code == 0, self.errors.read_text()
 
     def begin(self, prepare: Callable[[], None]) -> int:
@@ -291,20 +292,23 @@ def _check_enrol(home: Path, told: list[Any], complete: bool) -> None:
         assert register.grant_for(log, told[0], log.clock.now())
 
 
-def _build_erase(home: Path) -> None:
-    """Three raters, one of whom taught a live policy; a retrained policy that holds all."""
+def _build_plainly(home: Path) -> None:
+    """Three raters, and a policy that holds all."""
     from rlhf_audit.replay import retrain
 
     log, raters = small_log.plain(home / "log", 3)
-    live = Request(
-        raters[0], "scripted:oracle", "CartPole-v1", learn="likelihood", max_feedback=3, seed=5,
-        to=home / "policies" / "live",
-    )  # fmt: skip
-    record(log, live)
     retrain.retrain(log, home / "policies" / "offline")
     key = log.layout.key_file(raters[0]).read_text()
-    facts = {"raters": raters, "key": key, "weights": ""}
-    (home / "facts.json").write_text(json.dumps(facts))
+    (home / "facts.json").write_text(json.dumps({"raters": raters, "key": key, "policies": ["offline"]}))
+
+
+def _build_erase(home: Path) -> None:
+    """The same, and the first rater also taught a live policy."""
+    _build_plainly(home)
+    facts, folder = facts_of(home), home / "policies" / "live"
+    request = Request(facts["raters"][0], "scripted:oracle", "CartPole-v1", max_feedback=3, seed=5)
+    record(Log(home / "log"), replace(request, learn="likelihood", to=folder))
+    (home / "facts.json").write_text(json.dumps(facts | {"policies": ["offline", "live"]}))
 
 
 def _build_erase_with_report(home: Path) -> None:
@@ -315,19 +319,7 @@ def _build_erase_with_report(home: Path) -> None:
 
 
 def _cheap_training() -> None:
-    """In place of the training alone: weights that say what they were made from, without TensorFlow."""
-
-    def train(rated: Any, spec: Any, algorithm: str, seed: int, progress: Any = None) -> Any:
-        weights = (("sum", np.float32([rated.values.sum(), len(rated)])),)
-        shares = tuple(Reliability(0.9, 0.1, 10) for _ in rated.rater_ids)
-        facts = {"weights": weights, "algorithm": algorithm, "parameters": {"seed": seed}}
-        digest = weights_sha256(weights)
-        return SimpleNamespace(**facts, weights_sha256=digest, rows=len(rated), reliabilities=shares)
-
-    stub = ModuleType("rlhf_audit.replay.trainer")
-    stub.train, stub.TrainedPolicy = train, SimpleNamespace  # type: ignore[attr-defined]
-    sys.modules[stub.__name__] = stub
-    replay.trainer = stub  # type: ignore[attr-defined]
+    small_log.cheap_training(pytest.MonkeyPatch())
 
 
 def _act_erase(home: Path, note: Callable[[Any], None]) -> None:
@@ -341,7 +333,7 @@ def _check_erase(home: Path, told: list[Any], complete: bool) -> None:
     if not list(log.ledger.of("erasure-intent")):
         # The crash came before anything was promised: nothing may be gone, and the same command works.
         assert not told and log.layout.key_file(rater_id).read_text() == facts["key"]
-        assert all((home / "policies" / name / "weights.npz").exists() for name in ("live", "offline"))
+        assert all((home / "policies" / name / "weights.npz").exists() for name in facts["policies"])
         erase.apply(log, rater_id)
         assert verify(home / "log").ok
     assert not log.layout.key_file(rater_id).exists()
@@ -354,7 +346,8 @@ def _check_erase(home: Path, told: list[Any], complete: bool) -> None:
     assert receipt["residue_scan"]["found"] == 0, receipt["residue_scan"]
     after = {policy["name"]: policy["after"] for policy in receipt["deleted"]["policies"]}
     manifest = json.loads((home / "policies/offline/manifest.json").read_text())
-    assert after == {"live": None, "offline": manifest["weights_sha256"]}
+    made_again = {name: None for name in facts["policies"]} | {"offline": manifest["weights_sha256"]}
+    assert after == made_again
     assert [share["rater_id"] for share in manifest["raters"]] == facts["raters"][1:]
     secrets = json.loads(facts["key"])
     needles = [rater_id.encode(), secrets["alias"].encode(), bytes.fromhex(secrets["mac_key"])]
@@ -378,6 +371,7 @@ SCENARIOS = {
     "withdraw": Scenario(_build_plain, _act_withdraw, _check_withdraw),
     "enrol": Scenario(_build_plain, _act_enrol, _check_enrol),
     "record": Scenario(_build_plain, _act_record, _check_record),
+    "erase-plainly": Scenario(_build_plainly, _act_erase, _check_erase, _cheap_training),
     "erase": Scenario(_build_erase, _act_erase, _check_erase, _cheap_training),
     "erase-with-report": Scenario(_build_erase_with_report, _act_erase, _check_erase, _cheap_training),
     "erase-really": Scenario(_build_erase, _act_erase, _check_erase),

@@ -205,10 +205,10 @@ def _cause(
 
 
 def _candidates(rows: Sequence[Feedback], comparer: Comparer) -> tuple[list[int], list[int]]:
-    """Return the answers that may be the cause of what differed, newest first: the likely ones, and the others.
+    """Return the answers that may be the cause of what differed, newest first: the likely ones, then others.
 
-    Likely are those since the last step that agreed. The others are some before, since a policy that is all but
-    certain may show a difference late. What had been taken back by then shows in no step, but in the weights.
+    Likely are those since the last step that agreed. The others are some before, since a policy that is all
+    but certain may show a difference late. What was taken back by then shows in no step, but in the weights.
     """
     taken_back = undos(rows)
     gone = {rows[number].supersedes for number in taken_back if number < comparer.rows}

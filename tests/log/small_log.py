@@ -1,5 +1,6 @@
 """Small logs for tests: one without TensorFlow in a blink, one with everything in it, made once a process."""
 
+import atexit
 import functools
 import os
 import shutil
@@ -123,6 +124,7 @@ def full() -> Full:
     from rlhf_audit.withdrawal import erase
 
     home = Path(tempfile.mkdtemp(prefix="rlhf_audit_full_"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     log = empty(home / "log")
     raters = [join(log, name, f"Person Number {i}") for i, name in enumerate(("oracle", "oracle", "flip-20"))]
     erased = join(log, "inverted", "Zebedee Unusual")
@@ -143,11 +145,6 @@ def every_file(home: Path) -> list[Path]:
     """Every file of a full log that holds anything: policies too, locks not."""
     found = (path for path in sorted(home.rglob("*")) if path.is_file() and not path.is_symlink())
     return [path for path in found if path.stat().st_size]
-
-
-def remove_full() -> None:
-    if full.cache_info().currsize:
-        shutil.rmtree(full().home, ignore_errors=True)
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

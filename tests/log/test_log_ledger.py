@@ -16,6 +16,7 @@ import small_log
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
+from small_log import signing_key  # noqa: F401 - for every test here
 
 from rlhf_audit import canonical
 from rlhf_audit.errors import LedgerError

@@ -27,8 +27,9 @@ class Settings:
         n_epochs: Fewest passes over the rows; the larger of the two bounds holds.
         batch_size: Rows of one step.
         l2: Strength of the penalty on kernels; a cross-fit's is raised as if it were of all rows.
-        sparsity: Strength of the penalty on inputs, divided by the rows. Short episodes say little of slow features, such as a
-            cart's drift; what a fit makes of them by chance grows where a better policy goes.
+        sparsity: Strength of the penalty on inputs, divided by the rows. Short episodes say little of slow
+            features, such as a cart's drift; what a fit makes of them by chance grows where a better policy
+            goes.
         shuffle: Train in one seeded order; otherwise in log order.
         folds: Parts of the cross-fit.
         rounds: Most rounds of EM.

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import small_log
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_log import signing_key  # noqa: F401 - for every test here
 
 from rlhf_audit.consent import register
 from rlhf_audit.errors import ConsentError, DamagedError, LogError, UsageError
@@ -414,6 +415,7 @@ def test_key_files_are_read_as_they_were_written(tmp_path: Path) -> None:
             keys.read(log.layout, raters[0])
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=6))
 def test_garbage_in_a_journal_never_crashes_its_reader(chunks: list[bytes]) -> None:
     import tempfile

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "log"))
+
 import small_log
-from small_log import Full
+from small_log import Full, signing_key  # noqa: F401 - for every test here
 
 from rlhf_audit import verification
 from rlhf_audit.errors import LogError, RlhfAuditError

@@ -19,7 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "log"))
+
 import small_log
+from small_log import signing_key  # noqa: F401 - for every test here
 
 from rlhf_audit import canonical
 from rlhf_audit.consent import register

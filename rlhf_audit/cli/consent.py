@@ -26,12 +26,14 @@ def run(
 
     The answer is recorded either way; a no exits with 3.
     """
-    from rlhf_audit.consent import register
+    from rlhf_audit.consent import register, terms
     from rlhf_audit.errors import RefusedError
 
     log = open_log(log_path)
     scripted = register.rater(log, rater_id)["scripted"] is not None
-    purposes = sorted(set(purpose))
+    asked = set(purpose)
+    purposes = sorted(asked | register.agreed_before(log, rater_id, log.clock.now()))
+    shown = terms.current(log)
     if scripted and not yes:
         raise RefusedError(
             f"{rater_id} can't be asked",
@@ -39,15 +41,15 @@ def run(
             needed="--yes",
             fix=f"rlhf-audit consent {log_path} {rater_id} --purpose {purposes[0]} --yes",
         )
-    if not yes and not _agrees(log, rater_id, purposes):
-        register.refuse(log, rater_id, purposes, "terminal")
+    if not yes and not _agrees(log, rater_id, purposes, shown):
+        register.refuse(log, rater_id, asked, "terminal")
         raise RefusedError(
             f"{rater_id} did not agree; that is recorded, and nothing else will be",
             seen="anything but yes",
             needed="yes, freely given",
             fix="none is needed: nobody has to agree",
         )
-    grant = register.give(log, rater_id, purposes, "scripted" if yes else "terminal")
+    grant = register.give(log, rater_id, purposes, "scripted" if yes else "terminal", shown[0])
     result = {
         "grant_id": grant.grant_id,
         "rater_id": rater_id,
@@ -59,10 +61,10 @@ def run(
     _console.emit("consent", log.ledger.head, result, text, as_json)
 
 
-def _agrees(log: Log, rater_id: str, purposes: Sequence[Purpose]) -> bool:
-    from rlhf_audit.consent import register, terms
+def _agrees(log: Log, rater_id: str, purposes: Sequence[Purpose], shown: tuple[str, int, str]) -> bool:
+    from rlhf_audit.consent import register
 
-    digest, version, text = terms.current(log)
+    digest, version, text = shown
     until = log.clock.now() + timedelta(days=register.GRANT_DAYS)
     _console.say(
         f"{text}\n---\nterms version {version}, SHA-256 {digest}\n"

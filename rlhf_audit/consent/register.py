@@ -118,15 +118,46 @@ def standings(log: Log, as_of: datetime, rater_id: str | None = None) -> list[St
     return found
 
 
-def give(log: Log, rater_id: str, purposes: Iterable[Purpose], method: str) -> Grant:
+def agreed_before(log: Log, rater_id: str, as_of: datetime) -> set[Purpose]:
+    """Return the purposes that a rater's grants under the newest terms cover at ``as_of``.
+
+    A row is tied to one grant, so who agrees to one purpose more is asked for all that stand, and the new
+    grant covers them together.
+    """
+    digest = terms.current(log)[0]
+    given = [
+        standing.purposes
+        for standing in standings(log, as_of, rater_id)
+        if standing.state is ConsentState.GIVEN and standing.terms_sha256 == digest
+    ]
+    return set().union(*given)
+
+
+def give(
+    log: Log, rater_id: str, purposes: Iterable[Purpose], method: str, shown_sha256: str | None = None
+) -> Grant:
     """Record that a rater agreed to the newest terms.
+
+    Args:
+        log: Where it is recorded.
+        rater_id: Who agreed.
+        purposes: To what.
+        method: How they were asked: ``terminal``, ``web``, ``imported`` or ``scripted``.
+        shown_sha256: Digest of the text that was shown; must be the newest still.
 
     Raises:
         UsageError: No such rater, or no purpose.
-        RefusedError: ``method`` claims a script for a person, or the other way round.
+        RefusedError: ``method`` claims a script for a person or the other way round, or the terms have
+            changed since they were shown.
     """
     with log.writing():
         who = rater(log, rater_id)
+        if shown_sha256 not in (None, terms.current(log)[0]):
+            raise RefusedError(
+                "the terms have changed since they were shown",
+                needed="the rater reads the new ones",
+                fix=f"rlhf-audit consent LOG {rater_id} --purpose training",
+            )
         if (method == "scripted") != (who["scripted"] is not None):
             raise RefusedError(
                 "consent without a question is for scripted raters only",

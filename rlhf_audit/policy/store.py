@@ -18,7 +18,7 @@ from rlhf_audit.policy.manifest import Manifest, card
 from rlhf_audit.policy.network import NetworkSpec, weights_sha256
 from rlhf_audit.types import Weights
 
-WEIGHTS, MANIFEST, CARD = "weights.npz", "manifest.json", "CARD.md"
+WEIGHTS, MANIFEST, CARD = _FILES = "weights.npz", "manifest.json", "CARD.md"
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,26 @@ def check_free(folder: Path) -> None:
     taken = folder.is_symlink() or any(
         path.exists() and not path.is_dir() for path in (folder, *folder.parents)
     )
-    if taken or (folder.is_dir() and not (folder / MANIFEST).exists() and any(folder.iterdir())):
+    strange = {path.name for path in folder.iterdir()} - {*_FILES} if folder.is_dir() else set()
+    if taken or strange:
         raise UsageError(
             f"{os.fspath(folder)!r} holds something else", needed="a new name, or a policy to replace"
         )
 
 
 def destroy(folder: Path) -> None:
-    """Overwrite and remove a policy, and what an interrupted ``save`` may have left beside it."""
+    """Overwrite and remove a policy, and what an interrupted ``save`` may have left beside it.
+
+    Somebody else's files in these places are left alone.
+    """
     for path in (folder, *_beside(folder)):
-        durable.destroy_tree(path)
+        if path.is_dir() and not path.is_symlink():
+            for name in _FILES:
+                durable.destroy(path / name)
+                durable.destroy(path / (name + durable.TEMPORARY_SUFFIX))
+            if not any(path.iterdir()):
+                path.rmdir()
+                durable.sync_folder(path.parent)
 
 
 def _beside(folder: Path) -> tuple[Path, Path]:

@@ -2,7 +2,10 @@
 
 import pytest
 
-from rlhf_audit.consent import terms
+from rlhf_audit.consent import register, terms
+from rlhf_audit.errors import RefusedError
+from rlhf_audit.log.store import Log
+from rlhf_audit.types import Purpose
 
 
 @pytest.fixture
@@ -49,3 +52,22 @@ def test_altered_terms_are_not_shown(cli, study, asked):
     text.write_text("Give us everything.\n")
     reply = cli("consent", study.log, asked, "--purpose", "audit", stdin="yes\n")
     assert reply.code == 4 and "everything" not in reply.err
+
+
+def test_a_purpose_more_is_asked_together_with_those_that_stand(cli, study, asked):
+    cli("consent", study.log, asked, "--purpose", "training", stdin="yes\n")
+    reply = cli("consent", study.log, asked, "--purpose", "audit", "--json", stdin="yes\n")
+    assert reply.result["purposes"] == ["audit", "training"]
+    assert "asked to agree to: audit, training" in reply.err
+    cli("withdraw", study.log, asked, "--purpose", "training")
+    reply = cli("consent", study.log, asked, "--purpose", "publication", "--json", stdin="yes\n")
+    assert reply.result["purposes"] == ["audit", "publication"]
+
+
+def test_terms_that_changed_since_they_were_shown_are_not_agreed_to(study, asked):
+    log = Log(study.log)
+    shown = terms.current(log)[0]
+    terms.add(log, "Other terms.\n")
+    with pytest.raises(RefusedError, match="changed"):
+        register.give(log, asked, [Purpose.AUDIT], "terminal", shown)
+    assert not [entry for entry in log.ledger.of("consent") if entry.body["rater_id"] == asked]

@@ -69,13 +69,27 @@ def rates(log: Log, rater_id: str, session_id: str, scripted: str = "oracle", se
 
 
 def plain(root: Path, n_raters: int = 2) -> tuple[Log, list[str]]:
-    """A log whose raters all rated one session, without a policy."""
-    log = empty(root)
+    """A log whose raters all rated one session, without a policy; made once a process, then copied."""
+    template, raters = _plain(n_raters)
+    shutil.copytree(template, root)
+    return Log(root), list(raters)
+
+
+@functools.cache
+def _plain(n_raters: int) -> tuple[Path, list[str]]:
+    log = empty(_kept("plain") / "log")
     raters = [join(log, alias=f"Person Number {n}") for n in range(n_raters)]
     first = acts(log, raters[0])
     for rater_id in raters[1:]:
         rates(log, rater_id, first)
-    return log, raters
+    return log.layout.root, raters
+
+
+def _kept(name: str) -> Path:
+    """A folder that lasts as long as this process."""
+    folder = Path(tempfile.mkdtemp(prefix=f"rlhf_audit_{name}_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def cheap_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +137,7 @@ def full() -> Full:
     from rlhf_audit.reports import publish
     from rlhf_audit.withdrawal import erase
 
-    home = Path(tempfile.mkdtemp(prefix="rlhf_audit_full_"))
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    home = _kept("full")
     log = empty(home / "log")
     raters = [join(log, name, f"Person Number {i}") for i, name in enumerate(("oracle", "oracle", "flip-20"))]
     erased = join(log, "inverted", "Zebedee Unusual")

@@ -187,15 +187,15 @@ OUTSIDE = [
 ]
 
 
-@pytest.mark.parametrize("sql", OUTSIDE)
-def test_nothing_outside_the_views_can_be_reached(sql: str, tmp_path: Path) -> None:
+def test_nothing_outside_the_views_can_be_reached(tmp_path: Path) -> None:
     log, raters = small_log.plain(tmp_path / "log", 1)
     (tmp_path / "outside").mkdir()
-    query = sql.format(root=log.layout.root, rater=raters[0], outside=tmp_path / "outside")
-    with views.connect(log, log.clock.now()) as connection, pytest.raises(duckdb.Error) as caught:
-        connection.execute(query).fetchall()
-    assert b"Person" not in str(caught.value).encode()
-    assert not any((tmp_path / "outside").iterdir())
+    for sql in OUTSIDE:
+        query = sql.format(root=log.layout.root, rater=raters[0], outside=tmp_path / "outside")
+        with views.connect(log, log.clock.now()) as connection, pytest.raises(duckdb.Error) as caught:
+            connection.execute(query).fetchall()
+        assert "Person" not in str(caught.value), sql
+        assert not any((tmp_path / "outside").iterdir()), sql
     assert verify(log.layout.root).ok
 
 
@@ -304,7 +304,7 @@ def test_a_damaged_footer_is_one_plain_error(footers: tuple[Log, list[Path]]) ->
     refused = 0
     for path in files:
         raw = path.read_bytes()
-        for place in range(len(raw) - 700, len(raw), 23):
+        for place in range(len(raw) - 700, len(raw), 41):
             path.write_bytes(raw[:place] + bytes([raw[place] ^ 0x10]) + raw[place + 1 :])
             try:
                 views.connect(log, log.clock.now()).close()

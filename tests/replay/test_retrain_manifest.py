@@ -200,6 +200,17 @@ def test_nothing_is_put_over_what_is_no_policy(world: _World, tmp_path: Path) ->
     assert world.log.ledger.head.size == size
 
 
+def test_a_note_beside_the_weights_is_neither_overwritten_nor_destroyed(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in (store.WEIGHTS, store.MANIFEST, store.CARD, "note.txt"):
+        (folder / name).write_text("kept")
+    with pytest.raises(UsageError):
+        store.check_free(folder)
+    store.destroy(folder)
+    assert [path.name for path in folder.iterdir()] == ["note.txt"]
+
+
 def test_an_empty_folder_may_be_filled(world: _World, tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()

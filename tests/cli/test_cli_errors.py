@@ -53,7 +53,7 @@ CASES = {
     ),
     "unknown rater": (lambda s: record(s, s.person[:-1] + "~"), 2, "rater id"),
     "near rater": (lambda s: record(s, _near(s.person)), 2, "did you mean"),
-    "rater id with a path": (lambda s: ["consent", s.log, "../x", "--purpose", "audit"], 2, "../x"),
+    "rater id with a path": (lambda s: ["consent", s.log, "../x", "--purpose", "audit"], 2, "rater id"),
     "script for a person": (lambda s: record(s, s.person), 3, "a person"),
     "person for a script": (lambda s: record(s, s.raters["oracle"], source="terminal"), 3, "scripted"),
     "yes for a person": (lambda s: ["consent", s.log, s.person, "--purpose", "audit", "--yes"], 3, "person"),

@@ -1,7 +1,6 @@
 """Full disks and half-made files: a plain error, nothing half-written, healed on the next open."""
 
 import errno
-import json
 import os
 import resource
 import shutil
@@ -11,17 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import small_log
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from small_log import signing_key  # noqa: F401 - for every test here
 
 from rlhf_audit.consent import register
-from rlhf_audit.errors import ConsentError, DamagedError, LogError, UsageError
-from rlhf_audit.log import durable, journal, keys, reader, store, writer
+from rlhf_audit.errors import ConsentError, LogError
+from rlhf_audit.log import durable, reader, writer
 from rlhf_audit.log.store import Log
 from rlhf_audit.recording import Request, record
 from rlhf_audit.types import Feedback, Kind
@@ -310,130 +306,3 @@ def test_files_that_may_not_grow(limit: int, tmp_path: Path) -> None:
     erase.heal(Log(log.layout.root))
     found = verify(log.layout.root)
     assert found.ok, found.problems
-
-
-# --- opening
-
-
-def test_a_log_without_its_empty_folders_works(tmp_path: Path) -> None:
-    """Git keeps none: a log that was cloned lacks them."""
-    log = small_log.empty(tmp_path / "log")
-    for folder in log.layout.folders:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    again = Log(log.layout.root)
-    assert verify(log.layout.root).ok
-    assert erase.heal(again) == []
-    rater_id = small_log.join(again)
-    small_log.acts(again, rater_id)
-    assert verify(log.layout.root).ok
-    assert stat.S_IMODE(log.layout.keys.stat().st_mode) == 0o700
-
-
-@pytest.mark.parametrize("version", [99, "1", None, [1]])
-def test_another_format_is_refused_by_name(tmp_path: Path, version: Any) -> None:
-    log = small_log.empty(tmp_path / "log")
-    header = json.loads(log.layout.header.read_bytes()) | {"format_version": version}
-    log.layout.header.write_bytes(json.dumps(header, sort_keys=True, separators=(",", ":")).encode() + b"\n")
-    with pytest.raises(LogError) as caught:
-        Log(log.layout.root)
-    assert "another format" in str(caught.value)
-
-
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b'{"format_version":1}', b"\xff\xfe", b"1"])
-def test_a_broken_header_is_named(tmp_path: Path, raw: bytes) -> None:
-    log = small_log.empty(tmp_path / "log")
-    log.layout.header.write_bytes(raw)
-    with pytest.raises(LogError, match=r"log\.json"):
-        Log(log.layout.root)
-    found = verify(log.layout.root)
-    assert [one.file for one in found.problems] == ["log.json"]
-
-
-def test_there_is_no_log(tmp_path: Path) -> None:
-    for root in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(LogError, match="no log here"):
-            Log(root)
-        with pytest.raises(LogError, match="no log here"):
-            verify(root)
-    assert not any(tmp_path.iterdir())
-
-
-def test_init_wants_an_empty_folder(tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("mine")
-    for root in (tmp_path, tmp_path / "mine"):
-        with pytest.raises(UsageError):
-            store.create(root, signing_key=small_log.KEY)
-    assert names(tmp_path) == ["mine"]
-
-
-def test_init_that_fails_leaves_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is a header there is a whole log: it comes last."""
-    whole = small_log.empty(tmp_path / "whole")
-    assert verify(whole.layout.root).ok
-    for n in range(1, 50):
-        root = tmp_path / f"log-{n}"
-        with monkeypatch.context() as patched:
-            counted = [0]
-            real = os.fsync
-
-            def fsync(descriptor: int, counted: list[int] = counted, n: int = n, real: Any = real) -> None:
-                counted[0] += 1
-                no_space() if counted[0] >= n else real(descriptor)
-
-            patched.setattr(os, "fsync", fsync)
-            try:
-                store.create(root, signing_key=small_log.KEY)
-            except OSError:
-                assert not (root / "log.json").exists() or verify(root).ok
-            else:
-                break
-    else:
-        pytest.fail("init never came to its end")
-    assert n > 8
-
-
-def test_the_key_must_be_there_and_be_this_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log, raters = small_log.plain(tmp_path / "log")
-    monkeypatch.setenv("RLHF_AUDIT_SIGNING_KEY", str(tmp_path / "none"))
-    with pytest.raises(DamagedError, match="not on this machine"):
-        register.withdraw(Log(log.layout.root), raters[0])
-    (tmp_path / "none").write_text("not a key")
-    with pytest.raises(DamagedError, match="can't be read"):
-        register.withdraw(Log(log.layout.root), raters[0])
-    assert verify(log.layout.root).ok, "to verify needs the public key alone"
-
-
-def test_key_files_are_read_as_they_were_written(tmp_path: Path) -> None:
-    log, raters = small_log.plain(tmp_path / "log")
-    path = log.layout.key_file(raters[0])
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    raw = path.read_bytes()
-    for wrong in (raw[:-1], raw + b"\n", raw.replace(b":", b": ", 1), b"", b"[]", b"\xff", raw.upper()):
-        path.write_bytes(wrong)
-        with pytest.raises(LogError, match=f"keys/{raters[0]}"):
-            keys.read(log.layout, raters[0])
-
-
-@settings(deadline=None)
-@given(st.lists(st.binary(max_size=300), max_size=6))
-def test_garbage_in_a_journal_never_crashes_its_reader(chunks: list[bytes]) -> None:
-    import tempfile
-
-    from rlhf_audit.log.layout import Layout
-
-    with tempfile.TemporaryDirectory() as folder:
-        layout = Layout(Path(folder))
-        layout.journal_folder("s-0001").mkdir(parents=True)
-        (layout.journal_folder("s-0001") / "events.jsonl").write_bytes(b"\n".join(chunks))
-        with pytest.raises(LogError):
-            list(journal.read(layout, "s-0001"))
-
-
-def test_a_sealed_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    log, _ = small_log.plain(tmp_path / "log")
-    path = log.layout.episodes_file("s-0001")
-    for raw in (b"", b"PAR1", b"not Parquet", path.read_bytes()[:-20], np.random.default_rng(0).bytes(999)):
-        path.write_bytes(raw)
-        with pytest.raises(LogError, match=r"episodes/s-0001\.parquet"):
-            reader.session(log, "s-0001")

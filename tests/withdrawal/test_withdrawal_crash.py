@@ -29,8 +29,8 @@ def driven(work: Path, name: str, how: str, count: int) -> dict[str, Any]:
         ("enrol", "crash", 6),
         ("record", "crash", 5),
         ("record", "tear", 4),
-        ("erase-plainly", "crash", 23),
-        ("erase-plainly", "tear", 13),
+        ("erase-plainly", "crash", 37),
+        ("erase-plainly", "tear", 19),
     ],
 )
 def test_a_crash_before_any_change_of_the_disk_is_healed(

@@ -1,19 +1,13 @@
 """An erased rater is gone from every byte, and the policy is the one that never knew them."""
 
-import base64
 import io
 import json
 import re
 import shutil
-import subprocess
 import sys
-import time
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -25,16 +19,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "log"))
 import small_log
 from small_log import signing_key  # noqa: F401 - for every test here
 
-from rlhf_audit import canonical
 from rlhf_audit.consent import register
-from rlhf_audit.errors import ConsentError, LockedError, UsageError
+from rlhf_audit.errors import UsageError
 from rlhf_audit.log import keys, reader, views
 from rlhf_audit.log.store import Log
 from rlhf_audit.policy import store as policies
 from rlhf_audit.recording import Request, record
 from rlhf_audit.types import Purpose
 from rlhf_audit.verification import verify
-from rlhf_audit.withdrawal import erase, plan, receipt, residue
+from rlhf_audit.withdrawal import erase, plan, receipt
 
 PANEL = ("oracle", "flip-20", "inverted", "oracle", "favours-1")
 ALIASES = [f"Erika Musterfrau the {name}" for name in ("first", "second", "third", "fourth", "fifth")]
@@ -197,58 +190,6 @@ def test_nothing_is_left_and_the_same_search_found_it_before(
     assert not receipt.signature_holds(tmp_path / "false.json", log.public_key)
 
 
-def test_our_own_search_sees_what_is_hidden_in_each_structure(tmp_path: Path) -> None:
-    log, raters = small_log.plain(tmp_path / "log", 2)
-    key = replace(keys.read(log.layout, raters[0]), alias="Zoë Quite-Unusual")
-    needles = residue.needles_of(key)
-    assert residue.scan(log, needles).found == tuple(
-        sorted(
-            [
-                f"feedback/rater_id={raters[0]}",
-                f"feedback/rater_id={raters[0]}/s-0001.parquet",
-                f"keys/{raters[0]}.key",
-            ]
-        )
-    )
-    filler = [f"filler {n}" for n in range(999)]
-    hidden: dict[str, Callable[[str], bytes]] = {
-        "value": lambda word: parquet({"x": [*filler, word]}, write_statistics=False),
-        "first value": lambda word: parquet({"x": [word, *filler]}, write_statistics=False),
-        "dictionary": lambda word: parquet({"x": [word, *filler]}, use_dictionary=True),
-        "statistics": lambda word: parquet({"x": [word]}),
-        "small pages": lambda word: parquet(
-            {"x": [*filler, word]}, data_page_size=64, write_statistics=False
-        ),
-        "column name": lambda word: parquet({word: [1]}),
-        "metadata": lambda word: parquet({"x": [1]}, {word.encode(): b""}),
-        "hex": lambda word: b"..." + word.encode().hex().encode(),
-        "HEX": lambda word: b"..." + word.encode().hex().upper().encode(),
-        "percent": lambda word: quote(word).encode(),
-        "utf-16": lambda word: word.encode("utf-16-le"),
-        "escaped": lambda word: json.dumps(word).encode(),
-    }
-    for shift in range(3):
-        hidden[f"base64 {shift}"] = lambda word, shift=shift: base64.b64encode(
-            b"xyz"[:shift] + word.encode() + b"!!"
-        )
-    for structure, write in hidden.items():
-        for word in (key.alias, raters[0]):
-            path = log.layout.episodes / "hidden.bin"
-            path.write_bytes(write(word))
-            assert "episodes/hidden.bin" in residue.scan(log, needles).found, (structure, word)
-            path.write_bytes(write("nothing of the kind"))
-            assert "episodes/hidden.bin" not in residue.scan(log, needles).found, structure
-            path.unlink()
-
-
-def parquet(columns: dict[str, Any], metadata: dict[bytes, bytes] | None = None, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    table = pa.table(columns).replace_schema_metadata(metadata)
-    settings = {"compression": "zstd", "use_dictionary": False} | options
-    pq.write_table(table, buffer, **settings)
-    return buffer.getvalue()
-
-
 @pytest.mark.usefixtures("cheap")
 def test_the_plan_is_the_act(taught: tuple[Path, list[str]], tmp_path: Path) -> None:
     log, raters = copied(taught, tmp_path)
@@ -373,110 +314,6 @@ def test_a_restored_backup_is_refused_and_erased_again(tmp_path: Path) -> None:
     assert verify(tmp_path / "backup").ok
 
 
-def test_a_journal_from_a_backup_seals_nothing_of_an_erased_rater(tmp_path: Path) -> None:
-    log, raters = small_log.plain(tmp_path / "log", 2)
-    journal = log.layout.journal / "s-0009"
-    facts = dict(log.ledger.entries[-1].body) | {
-        "rater_id": raters[1],
-        "grant_id": "g-0002",
-        "event": "session",
-    }
-    lines = [facts, {"event": "feedback"}]
-    raw = [canonical.json_bytes(line) for line in lines]
-    data = b"".join(b"%08x %s\n" % (zlib.crc32(line), line) for line in raw)
-    erase.apply(log, raters[1])
-    journal.mkdir()
-    (journal / "events.jsonl").write_bytes(data)
-    erase.heal(Log(log.layout.root))
-    assert not any(log.layout.journal.iterdir())
-    assert [e.body["session_id"] for e in Log(log.layout.root).ledger.of("session")] == ["s-0001", "s-0002"]
-    assert verify(log.layout.root).ok
-
-
-RECORDER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from rlhf_audit.errors import ConsentError
-from rlhf_audit.log.store import Log
-from rlhf_audit.raters import scripted
-from rlhf_audit import recording
-from rlhf_audit.types import Answer, AnswerKind
-class Slow:
-    def ask(self, question):
-        print("asked", flush=True)
-        sys.stdin.readline()
-        return Answer(AnswerKind.ANSWER, 1.0, 0.5)
-    def close(self): pass
-recording._source = lambda *_: Slow()
-try:
-    request = recording.Request(sys.argv[2], "scripted:oracle", rates="s-0001")
-    recording.record(Log(Path(sys.argv[1])), request)
-except ConsentError as error:
-    print("stopped", error, flush=True)
-"""
-
-
-def test_withdrawal_works_while_a_recorder_writes(tmp_path: Path) -> None:
-    log, raters = small_log.plain(tmp_path / "log", 2)
-    arguments = [str(log.layout.root), raters[0], str(Path(small_log.__file__).parent)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", RECORDER, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert process.stdin is not None and process.stdout is not None
-    for _ in range(3):
-        assert process.stdout.readline() == "asked\n"
-        process.stdin.write("\n")
-        process.stdin.flush()
-    assert process.stdout.readline() == "asked\n"
-    other = Log(log.layout.root)
-    with pytest.raises(LockedError):
-        erase.apply(other, raters[1])
-    assert erase.heal(other) == []
-    assert verify(log.layout.root).ok
-    began = time.monotonic()
-    register.withdraw(other, raters[0])
-    assert time.monotonic() - began < 30
-    process.stdin.write("\n")
-    process.stdin.close()
-    told = process.stdout.read()
-    assert process.wait() == 0 and told.startswith("stopped") and "consent withdrawn" in told
-    again = Log(log.layout.root)
-    rows = reader.session(again, "s-0003").feedback
-    assert rows is not None and len(rows) == 3, "what was given before stays, until it is erased"
-    with views.connect(again, again.clock.now()) as connection:
-        used = connection.execute("SELECT DISTINCT rater_id FROM usable").fetchall()
-    assert used == [(raters[1],)]
-    assert verify(log.layout.root).ok
-    erase.apply(again, raters[0])
-    assert verify(log.layout.root).ok
-
-
-def test_one_purpose_may_be_withdrawn_alone(tmp_path: Path) -> None:
-    log, raters = small_log.plain(tmp_path / "log", 2)
-
-    def used(purpose: str) -> set[str]:
-        with views.connect(log, log.clock.now()) as connection:
-            query = f"SELECT DISTINCT rater_id FROM usable_for_{purpose}"
-            return {row[0] for row in connection.execute(query).fetchall()}
-
-    assert used("training") == used("audit") == set(raters)
-    withdrawn, first = register.withdraw(log, raters[0], [Purpose.TRAINING])
-    assert withdrawn == [Purpose.TRAINING]
-    assert used("training") == {raters[1]} and used("audit") == set(raters)
-    size = len(log.ledger.entries)
-    assert register.withdraw(log, raters[0], [Purpose.TRAINING]) == ([Purpose.TRAINING], first)
-    assert len(log.ledger.entries) == size, "said again it is no new entry"
-    register.withdraw(log, raters[0])
-    assert used("training") == used("audit") == {raters[1]}
-    with pytest.raises(ConsentError):
-        register.grant_for(log, raters[0], log.clock.now())
-
-
 HOSTILE = [
     "../../../etc/passwd",
     "nul\x00inside",
@@ -511,102 +348,3 @@ def test_hostile_aliases_are_kept_and_erased_like_any_other(alias: str, tmp_path
     assert found(log.layout.root, spelt(key)) == set()
     assert json.loads(done.receipt.read_bytes())["residue_scan"]["found"] == 0
     assert verify(log.layout.root).ok
-
-
-# --- what is damaged elsewhere keeps nobody from being erased
-
-
-def test_a_damaged_key_keeps_nobody_from_being_erased(tmp_path: Path) -> None:
-    log, raters = small_log.plain(tmp_path / "log", 3)
-    log.layout.key_file(raters[0]).write_bytes(b"damaged")
-    log.layout.key_file(raters[1]).unlink()
-    for rater_id in raters[:2]:
-        done = erase.apply(log, rater_id)
-        assert not json.loads(done.receipt.read_bytes())["residue_scan"]["alias_and_key_searched"]
-        assert not log.layout.rater_folder(rater_id).exists()
-    assert verify(log.layout.root).ok
-
-
-@pytest.mark.parametrize("how", ["missing", "damaged"])
-@pytest.mark.usefixtures("cheap")
-def test_damaged_steps_of_a_live_session_keep_nobody_from_being_erased(how: str, tmp_path: Path) -> None:
-    full = small_log.full().copy(tmp_path / "home")
-    log = Log(full.root)
-    live = next(entry.body for entry in log.ledger.of("session") if entry.body["learn"])
-    path = log.layout.steps_file("CartPole-v1", live["session_id"])
-    if how == "missing":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-30])
-    erase.apply(log, full.raters[1])
-    assert not path.exists(), "what can't be blanked can't stay"
-    problems = verify(full.root).problems
-    assert [one.file for one in problems] == [f"steps/env=CartPole-v1/{live['session_id']}.parquet"]
-    assert erase.heal(Log(full.root)) == []
-
-
-@pytest.mark.usefixtures("cheap")
-def test_what_can_not_be_finished_keeps_nobody_from_reading_or_withdrawing(tmp_path: Path) -> None:
-    full = small_log.full().copy(tmp_path / "home")
-    log = Log(full.root)
-    path = log.layout.feedback_file(full.raters[0], "s-0001")
-    raw = path.read_bytes()
-    path.write_bytes(raw[:-30])
-    with pytest.raises(Exception, match="can't be read"):
-        erase.apply(log, full.raters[1])
-    assert not log.layout.key_file(full.raters[1]).exists(), "their own rows are gone all the same"
-    said = erase.heal(Log(full.root))
-    assert len(said) == 1 and "could not all be finished" in said[0]
-    register.withdraw(Log(full.root), full.raters[0])
-    path.write_bytes(raw)
-    assert erase.heal(Log(full.root)) == ["completed an erasure that had been cut short"]
-    assert verify(full.root).ok
-
-
-@pytest.mark.usefixtures("cheap")
-def test_another_logs_policy_in_the_same_place_is_left_alone(tmp_path: Path) -> None:
-    full = small_log.full().copy(tmp_path / "home")
-    folder = full.home / "policies" / "offline"
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"log_id": "0" * 16}))
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    log = Log(full.root)
-    assert [dict(p)["found"] for p in plan.make(log, full.raters[0]).policies] == [False]
-    done = erase.apply(log, full.raters[0])
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    told = json.loads(done.receipt.read_bytes())
-    assert [policy["outcome"] for policy in told["deleted"]["policies"]] == ["not found"]
-    assert verify(full.root).ok
-
-
-@pytest.mark.usefixtures("cheap")
-def test_a_copy_of_a_policy_made_by_hand_is_told_of(tmp_path: Path) -> None:
-    full = small_log.full().copy(tmp_path / "home")
-    shutil.copytree(full.home / "policies" / "offline", full.home / "policies" / "my copy")
-    done = erase.apply(Log(full.root), full.raters[0])
-    told = json.loads(done.receipt.read_bytes())
-    assert told["residue_scan"]["places"] == [
-        "../policies/my copy/CARD.md",
-        "../policies/my copy/manifest.json",
-    ]
-
-
-def test_an_enrolment_cut_short_leaves_nobody(tmp_path: Path) -> None:
-    log, raters = small_log.plain(tmp_path / "log", 2)
-    key = replace(keys.read(log.layout, raters[0]), rater_id="r-0000abcd", alias="Half Enrolled")
-    keys.write(log.layout, key)
-    assert [one.file for one in verify(log.layout.root).problems] == ["keys/r-0000abcd.key"]
-    erase.heal(Log(log.layout.root))
-    assert not log.layout.key_file("r-0000abcd").exists()
-    assert verify(log.layout.root).ok
-
-
-def test_folders_and_reports_that_end_like_half_made_files_are_left_alone(tmp_path: Path) -> None:
-    from rlhf_audit.reports import publish
-
-    log, _ = small_log.plain(tmp_path / "log", 2)
-    publish.publish(log, log.layout.reports / "one.tmp")
-    (log.layout.episodes / "half.parquet.tmp").write_bytes(b"half")
-    assert erase.heal(Log(log.layout.root)) == []
-    assert verify(log.layout.root).ok
-    assert (log.layout.reports / "one.tmp" / "report.json").exists()

@@ -95,13 +95,18 @@ class ReplayError(CheckFailedError):
     """A recorded session cannot be played again on this machine."""
 
 
-def near(word: str, known: Iterable[str]) -> str:
-    """Return ``"did you mean X? "`` for the closest of ``known``, or an empty string.
+def near(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return ``"did you mean X?"`` for the closest of ``known``, or an empty string.
+
+    Args:
+        word: What was typed.
+        known: What there is.
+        cutoff: How alike they must be, from 0 to 1.
 
     >>> near("CartPole-v2", ["Acrobot-v1", "CartPole-v1"])
     'did you mean CartPole-v1?'
     >>> near("zzz", ["CartPole-v1"])
     ''
     """
-    match = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    match = get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"did you mean {match[0]}?" if match else ""

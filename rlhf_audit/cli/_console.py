@@ -39,6 +39,15 @@ def out(text: str) -> None:
     _write(sys.stdout, text)
 
 
+def many(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> many(1, "step"), many(2, "step")
+    ('1 step', '2 steps')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """Narrate on standard error."""
     # Nobody to tell is no reason to stop.

@@ -71,6 +71,9 @@ def _agrees(log: Log, rater_id: str, purposes: Sequence[Purpose], shown: tuple[s
         f"You are {rater_id}. You are asked to agree to: {', '.join(purposes)}.\n"
         f"Your consent would end by itself on {_console.moment(until)}.\n\nDo you agree? Type yes or no:"
     )
-    # The end of the input, or no input at all, is a no.
-    answer = sys.stdin.readline() if sys.stdin is not None else ""
-    return answer.strip().lower() in ("y", "yes")
+    # A slip of the finger is asked again; the end of the input, or no input at all, is a no.
+    while answer := sys.stdin.readline() if sys.stdin is not None else "":
+        if answer.strip().lower() in ("y", "yes", "n", "no"):
+            return answer.strip().lower() in ("y", "yes")
+        _console.say("Type yes or no:")
+    return False

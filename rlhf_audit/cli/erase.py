@@ -1,5 +1,6 @@
 """``erase``: take a rater out of the log, the policies and the reports."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -21,9 +22,11 @@ def run(
     """Take a rater out of everything.
 
     Without --apply it only says what it would do. With it, what they gave is destroyed, policies
-    and reports are made again without them, and a receipt is written.
+    and reports are made again without them, and a receipt is written. One who has not withdrawn
+    is withdrawn by it.
     """
     log = open_log(log_path)
+    alone: list[bool] = []
     if apply:
         from rlhf_audit.withdrawal import erase
 
@@ -31,19 +34,24 @@ def run(
     else:
         from rlhf_audit.withdrawal import plan
 
-        result = plan.make(log, rater_id).to_json()
-    _console.emit("erase", log.ledger.head, result, _told(result, str(log_path)), as_json)
+        planned = plan.make(log, rater_id)
+        result = planned.to_json()
+        alone = [bool(policy["alone"]) for policy in planned.policies]
+    _console.emit("erase", log.ledger.head, result, _told(result, str(log_path), alone), as_json)
 
 
-def _told(result: dict[str, Any], log_path: str) -> str:
+def _told(result: dict[str, Any], log_path: str, alone: Sequence[bool]) -> str:
     done = result["applied"]
     lines = [
         f"{result['rater_id']}: {'erased' if done else 'the plan; nothing is changed yet'}",
         f"rows      {result['rows']}",
         f"files     {_counted(result['files'])}",
     ]
-    for policy in result["policies"]:
-        after = policy["after"] or ("removed" if done else "made again without them")
+    for number, policy in enumerate(result["policies"]):
+        planned = (
+            "removed: nobody else taught it" if any(alone[number : number + 1]) else "made again without them"
+        )
+        after = policy["after"] or ("removed" if done else planned)
         lines.append(f"policy    {policy['name']}: {_short(policy['before'])} -> {_short(after)}")
     lines += [f"report    {_named(report)}" for report in result["reports"]]
     lines += [

@@ -37,12 +37,20 @@ _Policy = Annotated[
 _Learn = Annotated[bool, typer.Option("--learn", help="Let the policy learn from each answer.")]
 _How = Annotated[_Algorithm | None, typer.Option(help="How it learns with --learn.  [default: likelihood]")]
 _To = Annotated[Path | None, typer.Option(metavar="policies/NAME", help="Where to save what was learnt.")]
-_Ask = Annotated[str, typer.Option(metavar="every:N", help="Ask about every N-th step.")]
+_Ask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="every:N",
+        help="Ask about every N-th step.  [default: every:1, or with --rate as in that session]",
+    ),
+]
 _MaxFeedback = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many answers.")]
 _Episodes = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Stop after so many episodes.  [default: 1 for a script without a limit]"
+        min=1,
+        metavar="N",
+        help="Stop after so many episodes.  [default: 1 for a script without a limit, all with --rate]",
     ),
 ]
 _Rate = Annotated[
@@ -68,7 +76,7 @@ def run(
     learn: _Learn = False,
     algorithm: _How = None,
     to: _To = None,
-    ask: _Ask = "every:1",
+    ask: _Ask = None,
     max_feedback: _MaxFeedback = None,
     episodes: _Episodes = None,
     rate: _Rate = None,
@@ -82,15 +90,19 @@ def run(
     At a terminal single keys answer: 1 yes, 0 no, s skip, u undo, p pause, w withdraw now, q quit, ? help.
     Without one, each line of the input is an answer.
     """
+    from rlhf_audit.log import reader
     from rlhf_audit.recording import Request, record
     from rlhf_audit.types import Kind
 
     if algorithm is not None and not learn:
         raise UsageError("--algorithm is how a policy learns", needed="--learn with it", fix="add --learn")
-    if episodes is None and max_feedback is None and source != "terminal":
+    if episodes is None and max_feedback is None and rate is None and source != "terminal":
         episodes = 1
-    ask_every = _every(ask)
+    asked = _every(ask) if ask is not None else 1
     log = open_log(log_path)
+    if rate is not None and ask is None:
+        # Whoever rates again is to be asked about the same steps.
+        asked = reader.session_facts(log, rate)["ask_every"]
     request = Request(
         rater_id=rater,
         source=source,
@@ -99,7 +111,7 @@ def run(
         policy=policy,
         learn=(algorithm or "likelihood") if learn else None,
         to=policy_folder(to, log) if to is not None else None,
-        ask_every=ask_every,
+        ask_every=asked,
         episodes=episodes,
         max_feedback=max_feedback,
         rates=rate,
@@ -123,38 +135,45 @@ def _every(text: str) -> int:
 def _terminal(log: Log, request: "Request") -> "FeedbackSource":
     from rlhf_audit import envs
     from rlhf_audit.log import reader
+    from rlhf_audit.raters.panels import goal
     from rlhf_audit.raters.terminal import TerminalSource
 
     if request.rates is not None:
         recorded = reader.session_facts(log, request.rates)["env"]
-        return TerminalSource(
-            envs.observation_meanings(recorded["env_id"], recorded["observation_space"]["shape"][0])
-        )
+        env_id = recorded["env_id"]
+        meanings = envs.observation_meanings(env_id, recorded["observation_space"]["shape"][0])
+        return TerminalSource(meanings, goal=goal(env_id))
     assert request.env_id is not None
     env = envs.open_env(request.env_id)
     try:
         size = envs.describe(env).observation_dim
     finally:
         env.close()
-    return TerminalSource(envs.observation_meanings(request.env_id, size))
+    return TerminalSource(envs.observation_meanings(request.env_id, size), goal=goal(request.env_id))
 
 
 def _report(log: Log, log_path: Path, request: "Request", recorded: "Recorded", as_json: bool) -> None:
+    from rlhf_audit.consent import register
+
     text = "Nothing was given, so nothing was recorded."
     if recorded.session_id is not None:
         text = (
-            f"{recorded.session_id}: {recorded.feedback} answers on {recorded.steps} steps"
-            f" in {recorded.episodes} episodes, seed {request.seed}"
+            f"{recorded.session_id}: {_console.many(recorded.feedback, 'answer')} kept, on"
+            f" {_console.many(recorded.steps, 'step')} in {_console.many(recorded.episodes, 'episode')},"
+            f" seed {request.seed}"
         )
         if request.rates is not None:
-            text = f"{recorded.session_id}: {recorded.feedback} answers on the steps of {request.rates}"
+            answers = _console.many(recorded.feedback, "answer")
+            text = f"{recorded.session_id}: {answers} kept, on the steps of {request.rates}"
     if recorded.session_id is not None and request.learn:
         text += f"\nweights {recorded.weights_sha256}"
         text += f"\nsaved in {request.to}" if request.to and not recorded.withdrew else ""
     if recorded.withdrew:
         text += (
-            f"\n{request.rater_id} withdrew: from now on nothing of theirs is used."
-            f"\nErase it: rlhf-audit erase {log_path} {request.rater_id} --apply"
+            "\nYou have withdrawn. From now on nothing that you gave is used, and within"
+            f" {register.ERASE_WITHIN_DAYS} days all of it"
+            "\nis deleted and you get a receipt. You need do nothing more; thank you."
+            f"\nFor whoever runs this study: rlhf-audit erase {log_path} {request.rater_id} --apply"
         )
     result = {
         "session_id": recorded.session_id,

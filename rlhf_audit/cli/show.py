@@ -21,7 +21,8 @@ _QUERIES = {
     "sessions": "SELECT session_id, rater_id, env_id, kind, source, rates, learn, seed, n_episodes, n_steps,"
     " n_feedback, sealed_at FROM sessions WHERE {where} ORDER BY session_n",
     "raters": "SELECT rater_id, scripted, enrolled_at, groups FROM raters WHERE {where} ORDER BY enrolled_at",
-    "consent": "SELECT grant_id, rater_id, state, purposes, method, given_at, expires_at, terms_sha256"
+    "consent": "SELECT grant_id, rater_id, state, asked_purposes, purposes, method,"
+    " given_at, expires_at, terms_sha256"
     " FROM grants WHERE {where} ORDER BY grant_id",
     "episodes": "SELECT session_id, rater_id, episode_id, env_id, reset_seed, e.n_steps,"
     " (SELECT sum(env_reward ORDER BY step) FROM steps t WHERE t.episode_id = e.episode_id) AS return"

@@ -31,6 +31,15 @@ def run(
     result = {"rater_id": rater_id, "purposes": purposes, "erase_by": to_text(erase_by)}
     text = (
         f"{rater_id} has withdrawn {', '.join(purposes)}: nothing of theirs is used for that now.\n"
-        f"Erasure is due by {_console.moment(erase_by)}: rlhf-audit erase {log_path} {rater_id} --apply"
+        f"Due by {_console.moment(erase_by)}: {_due(log_path, rater_id, len(purposes) == len(Purpose))}"
     )
     _console.emit("withdraw", log.ledger.head, result, text, as_json)
+
+
+def _due(log_path: LogPath, rater_id: str, wholly: bool) -> str:
+    if wholly:
+        return f"their erasure, rlhf-audit erase {log_path} {rater_id} --apply"
+    return (
+        f"what was made with it is made again; see rlhf-audit audit {log_path} pending_withdrawals.\n"
+        "What they agreed to otherwise stands, and an erasure would take all of it."
+    )

@@ -79,7 +79,7 @@ def rater(log: Log, rater_id: str) -> dict[str, Any]:
     if rater_id not in here:
         raise UsageError(
             f"this log holds nothing of a rater {rater_id}",
-            seen=near(rater_id, here) or f"{len(here)} raters",
+            seen=near(rater_id, here, cutoff=0.85) or f"{len(here)} raters",
             needed="a rater of this log",
             fix="rlhf-audit show LOG raters",
         )
@@ -95,7 +95,7 @@ def standings(log: Log, as_of: datetime, rater_id: str | None = None) -> list[St
         if rater_id not in (None, body["rater_id"]):
             continue
         purposes = set(body["purposes"])
-        for later in withdrawals:
+        for later in withdrawals if body["state"] == ConsentState.GIVEN else ():
             if later.seq > entry.seq and later.body["rater_id"] == body["rater_id"]:
                 purposes -= set(later.body["purposes"])
         expires = from_text(body["expires_at"])
@@ -254,7 +254,8 @@ def grant_for(
         f"{rater_id} may not be recorded{wanted}",
         seen=seen,
         needed=f"a grant{wanted} that stands",
-        fix=f"rlhf-audit consent LOG {rater_id} --purpose training --purpose audit",
+        fix="none, where the rater wished to leave; else "
+        f"rlhf-audit consent LOG {rater_id} --purpose training --purpose audit",
     )
 
 

@@ -19,6 +19,8 @@ from rlhf_audit.log.layout import Layout
 from rlhf_audit.schema import FORMAT_VERSION
 from rlhf_audit.seeds import Entropy, SystemEntropy
 
+# Written after a report that an erasure made again, and saying nothing that the report shows.
+_AFTERMATH = ("report", "report-removed", "erasure-done", "receipt")
 _RECORDED_VERSIONS = ("gymnasium", "numpy", "pyarrow")
 
 
@@ -104,8 +106,8 @@ class Log:
         return self.ledger.append(self.signing_key, self.clock, [(event, body)])[0]
 
     def data_head(self) -> ledger.Head:
-        """Return the head as of the last entry that is not a report: none changes its own subject."""
-        size = max((e.seq + 1 for e in self.ledger.entries if e.event != "report"), default=0)
+        """Return the head as of the last entry that changes data: no report changes its own subject."""
+        size = max((e.seq + 1 for e in self.ledger.entries if e.event not in _AFTERMATH), default=0)
         return self.ledger.head_at(size)
 
 

@@ -75,10 +75,13 @@ SELECT grant_id, rater_id,
             ELSE 'given' END AS state,
        terms_sha256,
        left_purposes AS purposes,
+       list_sort(given_purposes) AS asked_purposes,
        method, given_at, expires_at
 FROM (
-    SELECT g.*, list_sort(list_filter(g.given_purposes,
-                                      lambda p: NOT list_contains(coalesce(t.purposes, []), p))) AS left_purposes
+    SELECT g.*, CASE WHEN first_state = 'given'
+                     THEN list_sort(list_filter(g.given_purposes,
+                                                lambda p: NOT list_contains(coalesce(t.purposes, []), p)))
+                     ELSE list_sort(g.given_purposes) END AS left_purposes
     FROM given g LEFT JOIN taken_back t USING (grant_id)
 );
 

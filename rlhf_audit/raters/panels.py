@@ -20,6 +20,12 @@ HELP = (
     "",
     "Press any key to go on.",
 )
+_GOALS = {
+    "CartPole": "keep the pole upright on its cart, and the cart on its track",
+    "MountainCar": "swing the little car up to the flag on the right",
+    "Acrobot": "swing the end of the lower arm above the line",
+    "LunarLander": "land softly, upright, between the two flags",
+}
 PAUSED = ("Paused. The clock has stopped.", "", "Press any key to go on.")
 REALLY = (
     "Do you want to withdraw your consent?",
@@ -32,6 +38,15 @@ REALLY = (
 _WIDE = 72
 _HIGH = 18
 _MOST_NUMBERS = 24
+
+
+def goal(env_id: str) -> str:
+    """Return what the agent is to do, in a rater's words; nothing where it is not known.
+
+    >>> goal("MountainCar-v0")
+    'swing the little car up to the flag on the right'
+    """
+    return _GOALS.get(env_id.partition("-")[0], "")
 
 
 def question_lines(

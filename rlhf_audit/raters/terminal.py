@@ -61,6 +61,7 @@ class TerminalSource:
 
     Args:
         meanings: What each number of an observation is, in words; shown beside the picture.
+        goal: What the agent is to do, in words; told at the first question and in the help.
         keys: Where answers come from; standard input unless given.
         output: Where questions go; standard error unless given, as standard output is for results.
         environ: Tells what the terminal can show.
@@ -73,6 +74,7 @@ class TerminalSource:
         self,
         meanings: Sequence[str] = (),
         *,
+        goal: str = "",
         keys: TextIO | None = None,
         output: TextIO | None = None,
         environ: Mapping[str, str] = os.environ,
@@ -85,7 +87,8 @@ class TerminalSource:
         self._monotonic = monotonic
         self._own_descriptor: int | None = None
         self._screen: Screen | None = None
-        self._note = "Press ? for help."
+        self._goal = (f"The goal: {goal}.",) if goal else ()
+        self._note = " ".join((*self._goal, "Press ? for help."))
         self._n_standing = 0
         encoding = getattr(self._output, "encoding", None) or "ascii"
         self._colours = colours_of(environ, encoding)
@@ -140,7 +143,7 @@ class TerminalSource:
             latency_s = watch.stop()
             name = _OTHER_NAMES.get(key, key)
             if name in (_Key.HELP, _Key.PAUSE):
-                _notice(screen, HELP if name == _Key.HELP else PAUSED)
+                _notice(screen, (*self._goal, "", *HELP) if name == _Key.HELP else PAUSED)
             elif name == _Key.UNDO and not self._n_standing:
                 self._note = "There is nothing to take back."
             elif name == _Key.WITHDRAW and _notice(screen, REALLY) != _Key.WITHDRAW:

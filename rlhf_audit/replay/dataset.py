@@ -57,7 +57,7 @@ def environment(connection: duckdb.DuckDBPyConnection, wanted: str | None) -> st
             "which environment's policy is to be trained?",
             seen=", ".join(found),
             needed="one of them",
-            fix=f"rlhf-audit retrain LOG --env {found[0]}",
+            fix=f"rlhf-audit retrain LOG --to policies/NAME --env {found[0]}",
         )
     given = connection.execute("SELECT count(*) FROM feedback WHERE kind = 'rating'").fetchall()[0][0]
     if given:

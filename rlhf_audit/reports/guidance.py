@@ -93,12 +93,14 @@ _TOPICS = (
     ),
     Topic(
         ("constant", "acquiesc"),
-        "Leave these answers out of training: an answer that never changes tells nothing.",
+        "Ask the rater what they were shown. An answer that never changes tells nothing; the policy's card"
+        " says how far training trusts it.",
         Picture.ANSWERS,
     ),
     Topic(
         ("random", "consensus"),
-        "Check that the rater could see the environment; leave the answers out if they carry no information.",
+        "Check that the rater could see the environment, and whether it is the others who share a bias. The"
+        " policy's card says how far training trusts the rater.",
         neutral=0.0,
     ),
     Topic(

@@ -77,6 +77,7 @@ def make(log: Log, rater_id: str) -> Plan:
                 "name": entry.facts["name"],
                 "path": entry.path,
                 "before": entry.facts["weights_sha256"],
+                "alone": entry.facts["mode"] == "live" or entry.facts["rater_ids"] == [rater_id],
                 "found": entry.folder.is_dir() and is_ours(log, entry),
             }
             for entry in lineage.taught_by(log, rater_id)

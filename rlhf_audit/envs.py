@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import shlex
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -145,7 +146,10 @@ def open_env(env_id: str, frames: bool = False) -> gym.Env[Any, Any]:
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_PYGAME.items()})
     arguments: dict[str, Any] = {"render_mode": "rgb_array"} if frames else {}
     try:
-        env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **arguments)
+        with warnings.catch_warnings():
+            # An old version, or none: the record names the one that was opened.
+            warnings.simplefilter("ignore")
+            env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **arguments)
     except DependencyNotInstalled as error:
         raise _missing(env_id, str(error)) from error
     except ImportError as error:
@@ -153,6 +157,7 @@ def open_env(env_id: str, frames: bool = False) -> gym.Env[Any, Any]:
     except gym.error.Error as error:
         raise UsageError(
             f"no environment {env_id!r}",
+            seen="gymnasium has not registered it",
             needed="an id that gymnasium knows, such as CartPole-v1",
             fix=near(env_id, gym.registry) or "python -c 'import gymnasium; gymnasium.pprint_registry()'",
         ) from error

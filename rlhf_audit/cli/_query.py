@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from rlhf_audit.errors import LogError, UsageError
 from rlhf_audit.log import views
 from rlhf_audit.log.store import Log
 
@@ -46,9 +47,25 @@ def fetch(log: Log, sql: str, values: Mapping[str, object] | None = None, only_s
             found = connection.sql(sql, params=dict(values or {})).to_arrow_table()
         except duckdb.InterruptException as error:
             raise KeyboardInterrupt from error
+        except duckdb.IOException as error:
+            raise LogError(
+                "a file of this log can't be read",
+                needed="sealed Parquet files as record wrote them",
+                fix="rlhf-audit verify LOG",
+            ) from error
+        except (TypeError, UnicodeError) as error:
+            raise UsageError("the query is not text in UTF-8") from error
     names = list(found.column_names)
     columns = [name if name not in names[:i] else f"{name}_{i}" for i, name in enumerate(names)]
-    lists = [column.to_pylist(maps_as_pydicts="lossy") for column in found.columns]
+    try:
+        lists = [column.to_pylist(maps_as_pydicts="lossy") for column in found.columns]
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise UsageError(
+            "the answer holds a value that can't be shown",
+            seen="a date, a number or a key beyond what Python can hold",
+            needed="a value of another type",
+            fix="cast it in the query: CAST(… AS VARCHAR)",
+        ) from error
     return Rows(columns, list(zip(*lists, strict=True)))
 
 

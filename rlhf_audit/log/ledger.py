@@ -237,7 +237,7 @@ def _split(raw: bytes) -> list[bytes]:
 
 def _parse(number: int, line: bytes, before: Sequence[bytes]) -> Entry:
     problem = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         body = json.loads(line)
         needed = merkle.leaf_hash(before[0]).hex() if before else ""
         if not isinstance(body, dict) or canonical.json_bytes(body) != line:

@@ -154,7 +154,10 @@ def _feedback(table: pa.Table) -> Iterator[Feedback]:
 
 
 def _check(table: pa.Table, needed: pa.Schema, name: str) -> None:
-    if table.schema.names != needed.names:
+    # Types come back from Parquet without names of list items and without "not null".
+    types = [field.type if not pa.types.is_fixed_size_list(field.type) else None for field in table.schema]
+    wanted = [field.type if not pa.types.is_fixed_size_list(field.type) else None for field in needed]
+    if table.schema.names != needed.names or types != wanted:
         raise LogError(
             f"a file of {name} has other columns than log format {schema.FORMAT_VERSION}",
             fix="rlhf-audit verify LOG",

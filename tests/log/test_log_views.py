@@ -132,7 +132,7 @@ def test_the_views_agree_with_the_register_at_every_moment(eventful: tuple[Log, 
 def test_groups_are_shown_only_under_consent_to_audits(eventful: tuple[Log, list[datetime]]) -> None:
     log, moments = eventful
     shown = set()
-    for as_of in moments:
+    for as_of in moments[::3]:
         with views.connect(log, as_of) as connection:
             found = {row["rater_id"]: row["groups"] for row in rows(connection, "SELECT * FROM raters")}
         covered = {
@@ -299,7 +299,7 @@ def test_a_damaged_footer_is_one_plain_error(footers: tuple[Log, list[Path]]) ->
     refused = 0
     for path in files:
         raw = path.read_bytes()
-        for place in range(len(raw) - 700, len(raw), 41):
+        for place in range(len(raw) - 700, len(raw), 67):
             path.write_bytes(raw[:place] + bytes([raw[place] ^ 0x10]) + raw[place + 1 :])
             try:
                 views.connect(log, log.clock.now()).close()

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from rlhf_audit.cli import _console
-from rlhf_audit.cli._options import AsJson, LogPath, RaterId, open_log
+from rlhf_audit.cli._options import AsJson, LogPath, RaterId
+from rlhf_audit.log.store import Log
 from rlhf_audit.types import Purpose
 
 EXAMPLE = "rlhf-audit withdraw study r-1a2b3c4d"
@@ -26,7 +27,8 @@ def run(
     from rlhf_audit.clock import to_text
     from rlhf_audit.consent import register
 
-    log = open_log(log_path)
+    # Nothing is healed first: a withdrawal waits for no retraining.
+    log = Log(log_path)
     purposes, erase_by = register.withdraw(log, rater_id, purpose or None)
     result = {"rater_id": rater_id, "purposes": purposes, "erase_by": to_text(erase_by)}
     text = (

@@ -146,9 +146,7 @@ def open_env(env_id: str, frames: bool = False) -> gym.Env[Any, Any]:
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_PYGAME.items()})
     arguments: dict[str, Any] = {"render_mode": "rgb_array"} if frames else {}
     try:
-        with warnings.catch_warnings():
-            # An old version, or none: the record names the one that was opened.
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **arguments)
     except DependencyNotInstalled as error:
         raise _missing(env_id, str(error)) from error

@@ -74,9 +74,16 @@ def removed(log: Log, kind: ArtefactKind, path: str) -> None:
 
 
 def destroy_files(artefact: Artefact) -> None:
-    """Overwrite and remove the files that the ledger names; what else the folder holds is not ours."""
-    for name in artefact.facts["files"]:
-        durable.destroy(artefact.folder / name)
+    """Overwrite and remove the files that the ledger names, where they are still those.
+
+    What else the folder holds, or what a link in its place leads to, is not ours.
+    """
+    if artefact.folder.is_symlink():
+        return
+    for name, digest in artefact.facts["files"].items():
+        path = artefact.folder / name
+        if path.is_file() and wrong_file(path, digest) is None:
+            durable.destroy(path)
 
 
 def wrong_file(path: Path, sha256: str) -> str | None:

@@ -67,8 +67,9 @@ def check_free(folder: Path) -> None:
     taken = folder.is_symlink() or any(
         path.exists() and not path.is_dir() for path in (folder, *folder.parents)
     )
-    strange = {path.name for path in folder.iterdir()} - {*_FILES} if folder.is_dir() else set()
-    if taken or strange:
+    own = {*_FILES, *(name + durable.TEMPORARY_SUFFIX for name in _FILES)}
+    places = [place for place in (folder, *_beside(folder)) if place.is_dir()]
+    if taken or any(path.name not in own for place in places for path in place.iterdir()):
         raise UsageError(
             f"{os.fspath(folder)!r} holds something else", needed="a new name, or a policy to replace"
         )

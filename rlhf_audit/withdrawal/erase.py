@@ -25,6 +25,7 @@ from rlhf_audit.policy import lineage, store
 from rlhf_audit.withdrawal import plan, receipt, residue
 
 Say = Callable[[str], None]
+_OWN_SUFFIXES = {".parquet", ".key", ".md", ".json", ".jsonl", ".html"}
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ def _strays(log: Log) -> list[Path]:
     """
     layout = log.layout
     found = [path for path in layout.root.rglob(f"*{durable.TEMPORARY_SUFFIX}") if path.is_file()]
+    # Only what our own writes are called on the way: somebody's draft.tmp is theirs.
+    found = [path for path in found if Path(path.stem).suffix in _OWN_SUFFIXES]
     found = [path for path in found if layout.ledger not in path.parents]
     found += [going for going in (_going(log),) if going.exists()]
     enrolled = {entry.body["rater_id"] for entry in log.ledger.of("enrolled")}
@@ -313,7 +316,9 @@ def _report_again(log: Log, path: str, rater_id: str, say: Say) -> None:
     report = artefacts.find(log, ArtefactKind.REPORT, path)
     if report is None or not report.holds(rater_id):
         return
-    if not report.folder.is_dir():
+    # A link, or other files in its place: that is somebody else's folder now.
+    taken = any((report.folder / name).exists() for name in report.facts["files"])
+    if taken or report.folder.is_symlink() or not report.folder.is_dir():
         artefacts.removed(log, ArtefactKind.REPORT, path)
         return
     from rlhf_audit.reports import publish  # here, so that opening a log never waits for matplotlib

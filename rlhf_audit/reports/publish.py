@@ -31,7 +31,7 @@ def publish(log: Log, folder: Path) -> Published:
     """
     with log.writing():
         path = artefacts.recorded_path(log, folder)
-        if not path.startswith("../") and not path.startswith("reports/"):
+        if not f"{path}/".startswith(("../", "reports/")):
             raise UsageError(
                 "a report can't be written among the log's own files",
                 seen=path,

@@ -1,7 +1,8 @@
 """Rows a second of training, one thread: this project's XLA epochs, Keras ``fit``, and the article's loop.
 
 Run from a checkout: ``python -m benchmarks.training``. All in one process, the same network, the same rows;
-each is warmed up first, so that no compilation is counted. The best of five runs is shown.
+each is warmed up first, so that no compilation is counted. Those compared take turns, and the best of seven
+runs of each is shown: what else the machine does falls on both.
 """
 
 import time
@@ -18,16 +19,16 @@ from rlhf_audit.seeds import generator
 SPEC = NetworkSpec(4, 2)
 ROWS = 65_536
 LOOP_ROWS = 200
+RUNS = 7
 
 
 def main() -> None:
     rows = _rows(ROWS)
-    loop = _rate(_article_loop(rows), LOOP_ROWS)
+    (loop,) = _rates([_article_loop(rows)], LOOP_ROWS)
     print(f"{'method':<34}{'batch':>6}{'rows/s':>12}{'x fit':>8}{'x loop':>9}")
     print(f"{'article: predict, train_on_batch':<34}{1:>6}{loop:>12,.0f}{'':>8}{1:>9}")
     for batch in (32, 256):
-        fit = _rate(_keras_fit(rows, batch), ROWS)
-        ours = _rate(_epoch(rows, batch), ROWS)
+        fit, ours = _rates([_keras_fit(rows, batch), _epoch(rows, batch)], ROWS)
         print(f"{'Keras fit':<34}{batch:>6}{fit:>12,.0f}{1:>8}{fit / loop:>9,.0f}")
         print(f"{'whole epoch in XLA':<34}{batch:>6}{ours:>12,.0f}{ours / fit:>8.1f}{ours / loop:>9,.0f}")
 
@@ -40,14 +41,15 @@ def _rows(n: int) -> epochs.Rows:
     return epochs.Rows(observations, draws.integers(0, 2, n), answers, 0.8 * ones, 0.2 * ones, ones)
 
 
-def _rate(train: Callable[[], object], n_rows: int) -> float:
-    train()
-    seconds = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        train()
-        seconds.append(time.perf_counter() - begin)
-    return n_rows / min(seconds)
+def _rates(trainings: list[Callable[[], object]], n_rows: int) -> list[float]:
+    seconds: list[list[float]] = [[] for _ in trainings]
+    for run in range(1 + RUNS):
+        for train, taken in zip(trainings, seconds, strict=True):
+            begin = time.perf_counter()
+            train()
+            if run:
+                taken.append(time.perf_counter() - begin)
+    return [n_rows / min(taken) for taken in seconds]
 
 
 def _epoch(rows: epochs.Rows, batch: int) -> Callable[[], object]:

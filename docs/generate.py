@@ -34,7 +34,7 @@ Every verb then prints exactly one document:
 findings, verified` |
 | init | `log, log_id, format_version, public_key, terms_sha256` |
 | enroll | `rater_id, withdrawal_code, scripted` |
-| consent | `grant_id, rater_id, purposes, expires_at` |
+| consent | `grant_id, rater_id, purposes, refused, expires_at` |
 | record | `session_id, episodes, steps, feedback, weights_sha256, seed, withdrew` |
 | replay | `identical, steps, first_difference{session_id, episode_id, step, field} or null, \
 sessions[{session_id, identical, steps, scope, note}]` |

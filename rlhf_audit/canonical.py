@@ -4,9 +4,12 @@ JSON is written with sorted keys, no spaces, UTF-8, and without NaN or infinity;
 column, so that the digest of rows does not depend on how Parquet lays them out.
 """
 
+import errno
 import hashlib
 import hmac
 import json
+import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,35 @@ def json_bytes(value: Any) -> bytes:
     return text.encode()
 
 
+def parse_object(raw: bytes) -> dict[str, Any]:
+    r"""Return the JSON object that ``json_bytes`` can have written, whatever its spaces.
+
+    Raises:
+        ValueError: It is no such thing: no object, a name twice, half a character, NaN, or nested too deep.
+
+    >>> parse_object(b'{"a": [1]}')
+    {'a': [1]}
+    >>> parse_object(b'{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    ValueError: a name stands twice
+    """
+    try:
+        value = json.loads(raw, object_pairs_hook=_once)
+        json_bytes(value)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
 def sha256_hex(data: bytes) -> str:
     """Return the SHA-256 of ``data``, 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
@@ -43,8 +75,26 @@ def hmac_hex(key: bytes, purpose: str, data: Iterable[bytes]) -> str:
     return mac.hexdigest()
 
 
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        OSError: It can't be read, or a folder, a pipe or a device is in its place.
+    """
+    return b"".join(file_chunks(path))
+
+
 def file_chunks(path: Path) -> Iterable[bytes]:
-    """Yield a file's bytes, a mebibyte at a time."""
+    """Yield a file's bytes, a mebibyte at a time.
+
+    Raises:
+        OSError: As ``read_file``.
+    """
+    kind = path.stat().st_mode
+    if not stat.S_ISREG(kind):
+        # A pipe would be waited for, perhaps for ever.
+        number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+        raise OSError(number, "It is not a file", os.fspath(path))
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             yield chunk

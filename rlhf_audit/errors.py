@@ -39,10 +39,11 @@ class RlhfAuditError(Exception):
         parts += [f"needed: {self.needed}"] if self.needed else []
         lines = [self.what]
         if parts:
-            lines.append("  " + "; ".join(parts))
+            lines.append("; ".join(parts))
         if self.fix:
-            lines.append(f"  to fix: {self.fix}")
-        return "\n".join(lines)
+            lines.append(f"to fix: {self.fix}")
+        # Whatever was typed or read: each line stays one line, and no terminal obeys it.
+        return "\n  ".join(printable(line) for line in lines)
 
 
 class UsageError(RlhfAuditError):
@@ -95,6 +96,18 @@ class ReplayError(CheckFailedError):
     """A recorded session cannot be played again on this machine."""
 
 
+def printable(text: str) -> str:
+    r"""Return ``text`` with everything escaped that a terminal would obey: one line, whatever it held.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text
+    )
+
+
 def near(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return ``"did you mean X?"`` for the closest of ``known``, or an empty string.
 
@@ -109,4 +122,4 @@ def near(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     ''
     """
     match = get_close_matches(word, list(known), n=1, cutoff=cutoff)
-    return f"did you mean {match[0]}?" if match else ""
+    return f"did you mean {printable(match[0])}?" if match else ""

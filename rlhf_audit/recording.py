@@ -12,7 +12,7 @@ import gymnasium as gym
 
 from rlhf_audit import envs
 from rlhf_audit.consent import register
-from rlhf_audit.errors import RefusedError, UsageError
+from rlhf_audit.errors import LogError, RefusedError, UsageError
 from rlhf_audit.log import artefacts, reader
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.writer import SessionFacts, SessionWriter
@@ -179,12 +179,13 @@ def _hold(
     if stage.rated is not None:
         moments: Iterator[Moment] = rated_again(stage.rated, stage.env, request.episodes)
         learner: Learner = Fixed((), "")
+        n_moments = sum(len(episode.steps) for episode in stage.rated.episodes[: request.episodes])
     else:
         assert stage.learner is not None
-        learner = stage.learner
+        learner, n_moments = stage.learner, None
         moments = acting(stage.env, learner, request.seed, request.episodes, writer.session_id, writer)
     meanings = envs.action_meanings(stage.record.env_id, stage.record.n_actions)
-    limits = Limits(request.ask_every, request.episodes, request.max_feedback)
+    limits = Limits(request.ask_every, request.episodes, request.max_feedback, n_moments)
     clock, grant_id = log.clock, writer.grant.grant_id
     return interview(moments, source, writer, learner, limits, clock, meanings, grant_id, permitted)
 
@@ -307,7 +308,20 @@ def _rated(log: Log, session_id: str) -> reader.RecordedSession:
     # Who rates a rating session means the steps that were rated there.
     session = reader.session(log, facts["rates"] or session_id)
     if not session.episodes:
-        raise UsageError(f"{session_id} has no steps to rate", fix="rlhf-audit show LOG sessions")
+        raise UsageError(
+            f"{session_id} has no steps to rate",
+            seen="0 steps",
+            needed="a session in which the agent acted",
+            fix="rlhf-audit show LOG sessions",
+        )
+    n_actions = session.facts["env"]["action_space"]["n"]
+    if any(not 0 <= step.action < n_actions for episode in session.episodes for step in episode.steps):
+        raise LogError(
+            f"the steps of {session.session_id} can't be rated",
+            seen="an action that the environment does not have",
+            needed=f"actions from 0 to {n_actions - 1}, as they were recorded",
+            fix="rlhf-audit verify LOG",
+        )
     return session
 
 

@@ -97,11 +97,13 @@ class Limits:
         ask_every: Every how manieth step of the session is asked about.
         episodes: At most so many; None for no limit.
         max_feedback: At most so many answers that stand; None for no limit.
+        n_moments: How many moments there are; None where that is not known beforehand.
     """
 
     ask_every: int = 1
     episodes: int | None = None
     max_feedback: int | None = None
+    n_moments: int | None = None
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def interview(
             permitted()
             current = waiting[0]
             shown_at = clock.now()
-            answer = source.ask(talk.question(current, meanings))
+            answer = source.ask(talk.question(current, meanings, limits))
             if answer.kind in (AnswerKind.QUIT, AnswerKind.WITHDRAW):
                 return Outcome(talk.answers, withdrew=answer.kind is AnswerKind.WITHDRAW)
             if answer.kind is AnswerKind.UNDO:
@@ -245,16 +247,23 @@ class _Talk:
     def answers(self) -> int:
         return sum(row.kind is not Kind.SKIP for _, _, row in self._standing)
 
-    def question(self, moment: Moment, meanings: tuple[str, ...]) -> Question:
+    def question(self, moment: Moment, meanings: tuple[str, ...], limits: Limits) -> Question:
+        known = []
+        if limits.n_moments is not None:
+            known.append(-(-limits.n_moments // limits.ask_every))
+        if limits.max_feedback is not None:
+            # A skip stands, but is no answer.
+            known.append(limits.max_feedback + len(self._standing) - self.answers)
         return Question(
             moment.episode_id,
             moment.step,
             moment.observation,
             moment.action,
             meanings[moment.action],
-            self._position,
+            len(self._standing),
             moment.return_so_far,
             (lambda: moment.frame) if moment.frame is not None else None,
+            min(known, default=None),
         )
 
     def note(self, moment: Moment, value: float | None, shown_at: Any, latency_s: float) -> None:

@@ -114,9 +114,10 @@ class Question:
         observation: What the agent saw, ``(*obs_shape)``.
         action: What it did.
         action_meaning: The action in words.
-        position: From 0, the how manieth question of this session.
+        position: From 0, how many questions were answered or skipped before it and stand.
         return_so_far: Sum of env_reward in this episode before this action.
         frame: Gives the environment's picture, ``(h, w, 3)`` uint8, before the action; or None.
+        n_questions: How many there will be in all, as far as is known; a skip may add one. None if unknown.
     """
 
     episode_id: str
@@ -127,6 +128,7 @@ class Question:
     position: int
     return_so_far: float
     frame: Callable[[], npt.NDArray[np.uint8] | None] | None = None
+    n_questions: int | None = None
 
 
 @dataclass(frozen=True)

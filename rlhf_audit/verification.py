@@ -1,5 +1,6 @@
 """Check everything that a log says of itself, without its owner's help: only the public key is needed."""
 
+import contextlib
 import json
 import os
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 from rlhf_audit import canonical
 from rlhf_audit.errors import DamagedError, LogError, RlhfAuditError
-from rlhf_audit.log import artefacts, journal, keys, reader
+from rlhf_audit.log import artefacts, durable, journal, keys, placing, reader
 from rlhf_audit.log.artefacts import ArtefactKind
 from rlhf_audit.log.store import Log
 
@@ -51,8 +52,10 @@ Check = Callable[[Path], str | None]
 """Returns what is wrong with a file, or None."""
 
 # No lock is taken: what another process is just putting in place looks wrong, but not for long.
-_LOOKS = 8
+_LOOKS = 25
 _PAUSE_S = 0.1
+_FRESH_S = 2.0
+_UNKNOWN = "is not in the ledger"
 
 
 def verify(root: Path) -> Verified:
@@ -67,11 +70,21 @@ def verify(root: Path) -> Verified:
     before = None
     for _ in range(_LOOKS):
         found = _look(root)
-        if found.ok or found == before:
+        if found.ok or (found == before and not _is_fresh(root, found)):
             break
         before = found
         time.sleep(_PAUSE_S)
     return found
+
+
+def _is_fresh(root: Path, found: Verified) -> bool:
+    """Say whether a file that the ledger doesn't name was made just now: the next moment it may."""
+    for problem in found.problems:
+        with contextlib.suppress(OSError):
+            age = time.time() - (root / problem.file).lstat().st_mtime
+            if problem.problem == _UNKNOWN and 0 <= age < _FRESH_S:
+                return True
+    return False
 
 
 def _look(root: Path) -> Verified:
@@ -108,7 +121,7 @@ def _check(log: Log) -> Iterator[Problem]:
     unchecked = _unchecked(log)
     for path in log.layout.files():
         if path not in expected and (path not in unchecked or path.is_symlink()):
-            yield Problem(log.layout.relative(path), "is not in the ledger")
+            yield Problem(log.layout.relative(path), _UNKNOWN)
     for session_id in journal.open_sessions(log.layout):
         try:
             for _ in journal.read(log.layout, session_id):
@@ -116,9 +129,23 @@ def _check(log: Log) -> Iterator[Problem]:
         except LogError as error:
             name, _, problem = error.what.partition(" ")
             yield Problem(name, problem)
+    yield from _erasures(log)
+
+
+def _erasures(log: Log) -> Iterator[Problem]:
+    """Name erasures that never ended, and what was in their way when they were last tried."""
+    ended = {entry.body["rater_id"] for entry in log.ledger.of("receipt")}
     for entry in log.ledger.of("erasure-intent"):
-        if all(done.body["rater_id"] != entry.body["rater_id"] for done in log.ledger.of("receipt")):
+        rater_id = entry.body["rater_id"]
+        if rater_id not in ended:
             yield Problem("ledger/entries.jsonl", f"line {entry.seq + 1} begins an erasure that never ended")
+            halts = [e.body for e in log.ledger.of("erasure-halted") if e.body["rater_id"] == rater_id]
+            for obstacle in halts[-1]["obstacles"] if halts else ():
+                problem = f"{obstacle['problem']}: in the way of an erasure"
+                yield Problem(obstacle["path"], problem)
+        elif log.layout.key_file(rater_id).is_dir():
+            # A file there is found as any that the ledger does not name.
+            yield Problem(log.layout.relative(log.layout.key_file(rater_id)), "is a folder that nobody made")
 
 
 def _name(log: Log, path: Path) -> str:
@@ -130,10 +157,11 @@ def _name(log: Log, path: Path) -> str:
 
 
 def _wrong(path: Path, check: Check) -> str | None:
-    if path.is_symlink():
-        return "is a link"
     try:
-        return check(path) if path.is_file() else "is missing"
+        problem = durable.no_file(path.lstat().st_mode)
+        return problem or check(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
     except OSError as error:
         return f"can't be read: {error.strerror}"
 
@@ -142,6 +170,7 @@ def _unchecked(log: Log) -> set[Path]:
     """Return what is checked otherwise, and what a recorder is just sealing: its journal is still there."""
     layout = log.layout
     found = journal.journal_files(layout) | {layout.entries, layout.checkpoint, layout.pending}
+    found |= placing.under_way(layout, log.log_id, log.public_key)
     for session_id in journal.open_sessions(layout):
         for folder in ("episodes", "steps/*", "feedback/*"):
             found |= set(layout.root.glob(f"{folder}/{session_id}.parquet*"))

@@ -4,6 +4,8 @@ from typing import Any, Protocol
 
 import duckdb
 
+from rlhf_audit.log import views
+
 
 class Engine(Protocol):
     """Runs one SELECT on the consented views."""
@@ -28,6 +30,17 @@ class DuckDBEngine:
         self._connection = connection
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        cursor = self._connection.execute(sql)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        """Do as ``Engine`` says.
+
+        Raises:
+            LogError: A sealed file behind the views can't be read.
+        """
+        try:
+            cursor = self._connection.execute(sql)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except duckdb.InterruptException as error:
+            raise KeyboardInterrupt from error
+        except duckdb.Error as error:
+            # Where all files are whole it is a bug in the audit.
+            raise views.damaged_file(self._connection) or error from error

@@ -7,22 +7,36 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TextIO
 
 from rlhf_audit.clock import to_text
+from rlhf_audit.errors import StorageError
+from rlhf_audit.errors import printable as printable
 from rlhf_audit.log.ledger import Head
 
 _REDRAWN_EVERY_S = 0.1
 
+# While a verb runs, ``sys.stdout`` leads to standard error: see ``results_only``.
+_results: tuple[TextIO | None] | None = None
 
-def emit(verb: str, head: Head | None, result: Mapping[str, Any], text: str, as_json: bool) -> None:
+
+def emit(
+    verb: str,
+    head: Head | None,
+    result: Mapping[str, Any],
+    text: str,
+    as_json: bool,
+    only_now: bool = False,
+) -> None:
     """Print a verb's one result: a JSON document, or ``text``.
 
     Raises:
-        OSError: Standard output can't be written; a reader that has gone away is no error.
+        StorageError: Standard output can't be written. A reader that has gone away is no error, unless this
+            is shown ``only_now``.
     """
     if as_json:
         document = {
@@ -31,12 +45,38 @@ def emit(verb: str, head: Head | None, result: Mapping[str, Any], text: str, as_
             "result": jsonable(result),
         }
         text = json.dumps(document, indent=2, allow_nan=False)
-    out(text)
+    try:
+        out(text, only_now)
+    except OSError as error:
+        raise StorageError(
+            f"{verb} has ended, but its result can't be printed",
+            seen=f"{errno.errorcode.get(error.errno or 0, 'OSError')} at standard output",
+            needed="a standard output that can be written",
+            fix=f"rlhf-audit show LOG ledger says what was done; for what {verb} prints, "
+            "send it to another place next time",
+        ) from error
 
 
-def out(text: str) -> None:
+def out(text: str, only_now: bool = False) -> None:
     """Print to standard output at once, so that a refused write is met here."""
-    _write(sys.stdout, text)
+    _write(results(), text, only_now)
+
+
+def results() -> TextIO | None:
+    """Return the stream that results go to; None where it was closed before we began."""
+    return sys.stdout if _results is None else _results[0]
+
+
+@contextlib.contextmanager
+def results_only() -> Iterator[None]:
+    """Keep standard output for ``out`` alone: what a foreign module prints goes to standard error."""
+    global _results
+    before, _results = _results, (sys.stdout,)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results = before
 
 
 def many(count: int, noun: str) -> str:
@@ -55,17 +95,17 @@ def say(text: str) -> None:
         _write(sys.stderr, text)
 
 
-def _write(stream: TextIO | None, text: str) -> None:
+def _write(stream: TextIO | None, text: str, only_now: bool = False) -> None:
     if stream is None or not text:
         return
     try:
-        stream.write(f"{text}\n")
+        stream.write(f"{harmless(text)}\n")
         stream.flush()
     except OSError as error:
         # Otherwise the interpreter would try again at its end, and complain.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        if error.errno != errno.EPIPE:
+        if only_now or error.errno != errno.EPIPE:
             raise
 
 
@@ -102,35 +142,34 @@ class Progress:
             self._stream.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table in plain text, numbers to the right; nothing in a cell can move the cursor."""
-    values = [list(row) for row in rows]
-    cells = [[_cell(value) for value in row] for row in values]
-    widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
-    right = [
-        bool(values) and all(row[i] is None or _is_number(row[i]) for row in values)
-        for i in range(len(columns))
-    ]
-    lines = [list(columns), ["-" * width for width in widths], *cells]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in lines
-    )
+def harmless(text: str) -> str:
+    r"""Return lines of text with everything escaped that a terminal would obey, the line ends apart.
 
-
-def printable(text: str) -> str:
-    r"""Return ``text`` with everything escaped that a terminal would obey.
-
-    >>> printable("a\x1b[2Jb")
-    'a\\x1b[2Jb'
+    >>> harmless("a\r\n\tb\x1b[2J")
+    'a\n        b\\x1b[2J'
     """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
-        for char in text
+    return "\n".join(line if line.isprintable() else printable(_plain(line)) for line in _lines(text))
+
+
+def shown(text: str) -> str:
+    """Return somebody else's text for a terminal, and say so where a character had to be escaped."""
+    n_escaped = sum(not char.isprintable() for line in _lines(text) for char in _plain(line))
+    if not n_escaped:
+        return harmless(text)
+    are = "is" if n_escaped == 1 else "are"
+    return (
+        f"{harmless(text)}\n[{many(n_escaped, 'character')} of this text could fool a terminal or not be"
+        f" seen, and {are} shown by code, such as \\x1b. The digest is that of the exact text.]"
     )
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").split("\n")
+
+
+def _plain(line: str) -> str:
+    # Tabs and other kinds of space are no danger, and French is full of them.
+    return "".join(" " if unicodedata.category(char) == "Zs" else char for char in line.expandtabs())
 
 
 def moment(when: datetime) -> str:
@@ -151,23 +190,3 @@ def jsonable(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, datetime):
-        return moment(value) if value.tzinfo else value.isoformat(" ")
-    if isinstance(value, list | tuple):
-        return ", ".join(_cell(inner) for inner in value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_cell(key)}={_cell(inner)}" for key, inner in value.items())
-    return printable(str(value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -54,6 +54,10 @@ class LogCommand(TyperCommand):
         rest: list[str] = super().parse_args(ctx, args)
         return rest
 
+    def invoke(self, ctx: Any) -> Any:
+        with _console.results_only():
+            return super().invoke(ctx)
+
     def _given(self, ctx: Any, args: list[str]) -> list[str]:
         values = self.make_parser(ctx).parse_args(list(args))[0]
         given: list[str] = []
@@ -91,7 +95,8 @@ def policy_folder(path: Path, log: Log) -> Path:
     Raises:
         UsageError: It has no name of its own, or lies inside the log.
     """
-    if path.name in ("", "..") or path.resolve().is_relative_to(log.layout.root.resolve()):
+    inside = not log.layout.recorded(path).startswith("../")
+    if inside or path.name in ("", ".."):
         raise UsageError(
             "that can't be a policy's folder",
             seen=repr(os.fspath(path)),

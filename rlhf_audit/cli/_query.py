@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from rlhf_audit.errors import LogError, UsageError
+from rlhf_audit.errors import UsageError
 from rlhf_audit.log import views
 from rlhf_audit.log.store import Log
 
@@ -35,6 +35,7 @@ def fetch(log: Log, sql: str, values: Mapping[str, object] | None = None, only_s
     Raises:
         NotOneSelectError: It is something else.
         duckdb.Error: DuckDB refuses it.
+        LogError: A sealed file that it read is damaged.
     """
     with closing(views.connect(log, log.clock.now())) as connection:
         if only_select:
@@ -47,14 +48,15 @@ def fetch(log: Log, sql: str, values: Mapping[str, object] | None = None, only_s
             found = connection.sql(sql, params=dict(values or {})).to_arrow_table()
         except duckdb.InterruptException as error:
             raise KeyboardInterrupt from error
-        except duckdb.IOException as error:
-            raise LogError(
-                "a file of this log can't be read",
-                needed="sealed Parquet files as record wrote them",
-                fix="rlhf-audit verify LOG",
-            ) from error
+        except (duckdb.ParserException, duckdb.CatalogException, duckdb.PermissionException):
+            raise
+        except duckdb.Error as error:
+            # The query's fault, unless a file that it read is damaged.
+            raise views.damaged_file(connection) or error from error
         except (TypeError, UnicodeError) as error:
-            raise UsageError("the query is not text in UTF-8") from error
+            raise UsageError(
+                "the query is not text in UTF-8", seen="half a character", needed="one query in UTF-8"
+            ) from error
     names = list(found.column_names)
     columns = [name if name not in names[:i] else f"{name}_{i}" for i, name in enumerate(names)]
     try:

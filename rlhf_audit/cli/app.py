@@ -7,7 +7,8 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,8 +32,9 @@ from rlhf_audit.cli import (
     verify,
     withdraw,
 )
-from rlhf_audit.cli._options import LogCommand
-from rlhf_audit.errors import DamagedError, RlhfAuditError, StorageError, UsageError
+from rlhf_audit.cli._options import LOG_VARIABLE, LogCommand
+from rlhf_audit.cli._paths import as_typed
+from rlhf_audit.errors import DamagedError, LogError, RlhfAuditError, StorageError, UsageError
 
 VERBS = (
     demo,
@@ -112,14 +114,19 @@ def main(args: Sequence[str] | None = None) -> int:
         # A name in another script must not end a verb under LANG=C.
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signals = _Signals()
     try:
-        with _stopped_by_signals():
+        with signals:
+            _check_text(arguments)
             # Typer returns a verb's own code, or that of typer.Exit; of a Ctrl-C it makes 130.
             code = app(args=arguments, prog_name=PROGRAM, standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_STOPPED
     except Exception as error:  # noqa: BLE001 - the one place: a bug of ours ends here too
-        return _explain(error, arguments)
+        # A library that is stopped may make an error of its own of that.
+        if not signals.came:
+            return _explain(error, arguments)
+        code = EXIT_STOPPED
     if code == EXIT_STOPPED:
         _console.say("stopped; what was acknowledged is kept")
     return int(code)
@@ -138,11 +145,10 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
         )
         return EXIT_BUG
     damaged, help_text = isinstance(told, DamagedError), f"{_command(arguments)} --help"
-    if not (told.seen or told.needed):
-        told.needed = "what rlhf-audit wrote, as it was" if damaged else f"what {help_text} says"
-    if not told.fix:
-        told.fix = f"{PROGRAM} verify LOG" if damaged else help_text
-    _console.say("\n".join(_console.printable(line) for line in f"error: {told}".split("\n")))
+    told.seen = told.seen or "something else"
+    told.needed = told.needed or ("what rlhf-audit wrote, as it was" if damaged else f"what {help_text} says")
+    told.fix = told.fix or (f"{PROGRAM} verify LOG" if damaged else help_text)
+    _console.say(f"error: {told}")
     return told.exit_code
 
 
@@ -157,16 +163,42 @@ def _told(error: Exception, arguments: Sequence[str]) -> RlhfAuditError | None:
         return UsageError(
             "that command line can't be understood",
             seen=seen.rstrip(". \n").replace("\n", " "),
+            needed="a verb, its arguments and its options",
             fix=f"{_command(arguments)} --help",
         )
     if isinstance(error, OSError):
         number = error.errno or _errno_in(str(error))
         known = (error.strerror or "it gave no reason", "look at the place that is named above")
         what, fix = _REFUSALS.get(number or 0, known)
-        seen = f" at {os.fspath(error.filename)!r}" if isinstance(error.filename, str | os.PathLike) else ""
+        named = error.filename if isinstance(error.filename, str | os.PathLike) else None
+        seen = f" at {as_typed(os.fspath(named), arguments)!r}" if named is not None else ""
         name = errno.errorcode.get(number or 0, type(error).__name__)
-        return StorageError(f"the operating system refused: {what}", seen=f"{name}{seen}", fix=fix)
+        needed = "a place that can be read and written"
+        return StorageError(
+            f"the operating system refused: {what}", seen=f"{name}{seen}", needed=needed, fix=fix
+        )
+    if isinstance(error, RecursionError) and _in_json(error):
+        return LogError(
+            "a JSON file can't be read",
+            seen="lists or objects nested too deep",
+            needed="the file as rlhf-audit wrote it",
+            fix=f"{PROGRAM} verify LOG",
+        )
+    if isinstance(error, _duckdb_errors()):
+        from rlhf_audit.log import views
+
+        return views.told(error)
     return None
+
+
+def _in_json(error: Exception) -> bool:
+    return Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent.name == "json"
+
+
+def _duckdb_errors() -> Any:
+    """Return the errors by which DuckDB tells of damaged files; none where no verb has used it."""
+    found = sys.modules.get("duckdb")
+    return (found.IOException, found.InvalidInputException, found.DataError) if found else ()
 
 
 def _errno_in(message: str) -> int | None:
@@ -187,22 +219,49 @@ def _where(error: Exception) -> str:
     return f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - only a name to print
 
 
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Let a closed terminal or a polite kill end a verb as Ctrl-C does: with everything sealed."""
+def _check_text(arguments: Sequence[str]) -> None:
+    """Refuse what is no text: neither JSON nor Parquet nor SQL could hold it."""
+    home = os.environ.get(LOG_VARIABLE, "")
+    for number, argument in enumerate([home, *arguments]):
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            # Not the argument itself: it may be a name.
+            which = f"argument {number}" if number else LOG_VARIABLE
+            raise UsageError(
+                f"{which} is not text",
+                seen=f"a byte that is not UTF-8, after {error.start} characters",
+                needed="text in UTF-8",
+                fix="type it again in a UTF-8 terminal; a file or folder may have to be renamed",
+            ) from error
 
-    def stop(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
 
-    before = {}
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        # Under nohup a closed terminal is to be survived; in a thread no signal can be set.
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            with contextlib.suppress(ValueError):
-                before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+class _Signals:
+    """Lets Ctrl-C, a closed terminal and a polite kill end a verb alike: with everything sealed.
+
+    Attributes:
+        came: One of them did.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # Under nohup a closed terminal is to be survived; in a thread no signal can be set.
+            if number is not None and signal.getsignal(number) in (
+                signal.SIG_DFL,
+                signal.default_int_handler,
+            ):
+                with contextlib.suppress(ValueError):
+                    self._before[number] = signal.signal(number, self._stop)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _stop(self, _number: int, _frame: Any) -> None:
+        self.came = True
+        raise KeyboardInterrupt

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rlhf_audit.cli import _console
+from rlhf_audit.cli import _console, _tables
 from rlhf_audit.cli._options import AsJson, LogPath, open_log
 from rlhf_audit.errors import CheckFailedError, UsageError
 from rlhf_audit.log.store import Log
@@ -69,7 +69,8 @@ def run(
             results = runner.run(connection, ids or None, overrides, progress.show)
     finally:
         connection.close()
-    _console.emit("audit", log.ledger.head, _document(results), "\n\n".join(map(_told, results)), as_json)
+    text = "\n\n".join([*map(_told, results), *_in_all(results)])
+    _console.emit("audit", log.ledger.head, _document(results), text, as_json)
     return CheckFailedError.exit_code if _fails(results, fail_on) else 0
 
 
@@ -102,24 +103,45 @@ def _fails(results: "Sequence[AuditResult]", fail_on: str) -> bool:
 
 
 def _told(one: AuditResult) -> str:
+    """Return an audit as people read it: findings first, then raters, then pairs of them."""
     columns = ("subject", "n", "value", "lower", "upper", "p", "q", "flagged", "note")
-    count = len(one.findings)
-    found = "no finding" if not count else "1 finding" if count == 1 else f"{count} findings"
-    head = f"{one.id} ({one.severity.value}): {one.question}\n{found}"
+    found = _console.many(len(one.findings), "finding") if one.findings else "no finding"
+    head = f"{_tables.prose(f'{one.id} ({one.severity.value}): {one.question}')}\n{found}"
     rows = [
         [
             row.subject,
             row.n,
-            *(
-                None if number is None else float(f"{number:.3g}")
-                for number in (row.value, row.lower, row.upper, row.p, row.q)
-            ),
+            *(None if number is None else _number(number) for number in (row.value, row.lower, row.upper)),
+            *(None if chance is None else _chance(chance) for chance in (row.p, row.q)),
             row.flagged,
             row.note,
         ]
-        for row in one.rows
+        for row in sorted(one.rows, key=lambda row: (not row.flagged, "/" in row.subject))
     ]
-    return f"{head}\n{_console.table(columns, rows)}" if rows else head
+    return f"{head}\n{_tables.table(columns, rows, right=columns[1:7])}" if rows else head
+
+
+def _number(value: float) -> str:
+    text = f"{value:.0f}" if value == round(value) else f"{value:.3f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def _chance(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _in_all(results: "Sequence[AuditResult]") -> list[str]:
+    """Return what to remember when the tables have scrolled by."""
+    if len(results) == 1:
+        return []
+    flagged = [f"{one.id} {len(one.findings)}" for one in results if one.findings]
+    if not flagged:
+        return [_tables.prose(f"In all: no finding in {len(results)} audits.")]
+    count = _console.many(sum(len(one.findings) for one in results), "finding")
+    told = f"In all: {count} in {len(flagged)} of {len(results)} audits ({', '.join(flagged)})."
+    meant = "A finding is a reason to look, not a verdict on a person."
+    chance = "q is the probability of such a value by chance, corrected for the number of rows tested."
+    return [_tables.prose(f"{told} {meant} {chance}")]
 
 
 def _list(log: Log, ids: list[str] | None, as_json: bool) -> int:

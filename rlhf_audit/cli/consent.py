@@ -1,7 +1,7 @@
 """``consent``: show the terms and record what the rater says."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -14,6 +14,13 @@ from rlhf_audit.types import Purpose
 
 EXAMPLE = "rlhf-audit consent study r-1a2b3c4d --purpose training --purpose audit"
 
+# What the program does for each, whatever the operator's own terms say of it.
+_MEANINGS = {
+    Purpose.TRAINING: "your answers teach a computer program",
+    Purpose.AUDIT: "your answers are compared with those of others, and reported on",
+    Purpose.PUBLICATION: "your answers may be given to others",
+}
+
 
 def run(
     log_path: LogPath,
@@ -22,17 +29,19 @@ def run(
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; for scripted raters only.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the terms and ask the rater.
+    """Show the terms and ask the rater, one purpose at a time.
 
-    The answer is recorded either way; a no exits with 3.
+    A no to one purpose leaves the others as they are. Each answer is recorded; a no to all of them
+    exits with 3.
     """
     from rlhf_audit.consent import register, terms
     from rlhf_audit.errors import RefusedError
 
     log = open_log(log_path)
     scripted = register.rater(log, rater_id)["scripted"] is not None
-    asked = set(purpose)
-    purposes = sorted(asked | register.agreed_before(log, rater_id, log.clock.now()))
+    before = register.agreed_before(log, rater_id, log.clock.now())
+    # In the order of the terms, not of the alphabet.
+    purposes = [one for one in Purpose if one in {*purpose, *before}]
     shown = terms.current(log)
     if scripted and not yes:
         raise RefusedError(
@@ -41,36 +50,65 @@ def run(
             needed="--yes",
             fix=f"rlhf-audit consent {log_path} {rater_id} --purpose {purposes[0]} --yes",
         )
-    if not yes and not _agrees(log, rater_id, purposes, shown):
-        register.refuse(log, rater_id, asked, "terminal")
+    agreed = purposes if yes else _agreed(log, rater_id, purposes, before, shown)
+    refused = [one for one in purposes if one not in agreed]
+    if refused:
+        register.refuse(log, rater_id, refused, "terminal")
+    if not agreed:
+        stands = f"; what was agreed to before stands until rlhf-audit withdraw {log_path} {rater_id}"
         raise RefusedError(
-            f"{rater_id} did not agree; that is recorded, and nothing else will be",
+            f"{rater_id} did not agree; that is recorded{'' if before else ', and nothing else will be'}",
             seen="anything but yes",
             needed="yes, freely given",
-            fix="none is needed: nobody has to agree",
+            fix=f"none is needed: nobody has to agree{stands if before else ''}",
         )
-    grant = register.give(log, rater_id, purposes, "scripted" if yes else "terminal", shown[0])
+    grant = register.give(log, rater_id, agreed, "scripted" if yes else "terminal", shown[0])
     result = {
         "grant_id": grant.grant_id,
         "rater_id": rater_id,
-        "purposes": purposes,
+        "purposes": sorted(agreed),
+        "refused": sorted(refused),
         "expires_at": grant.expires_at,
     }
     until = _console.moment(grant.expires_at)
-    text = f"{grant.grant_id}: {rater_id} agreed to {', '.join(purposes)} until {until}."
+    text = f"{grant.grant_id}: {rater_id} agreed to {', '.join(agreed)} until {until}."
+    text += f"\nNot agreed to: {', '.join(refused)}." if refused else ""
+    for one in refused:
+        if one in before:
+            # A no to a question is no withdrawal, which would have what was made before made again.
+            text += f"\nWhat was agreed to before for {one} stands. To take that back too:"
+            text += f" rlhf-audit withdraw {log_path} {rater_id} --purpose {one}"
     _console.emit("consent", log.ledger.head, result, text, as_json)
 
 
-def _agrees(log: Log, rater_id: str, purposes: Sequence[Purpose], shown: tuple[str, int, str]) -> bool:
+def _agreed(
+    log: Log,
+    rater_id: str,
+    purposes: Sequence[Purpose],
+    before: Collection[Purpose],
+    shown: tuple[str, int, str],
+) -> list[Purpose]:
+    """Show the terms, ask about each purpose, and return those that the rater agrees to."""
     from rlhf_audit.consent import register
 
     digest, version, text = shown
     until = log.clock.now() + timedelta(days=register.GRANT_DAYS)
     _console.say(
-        f"{text}\n---\nterms version {version}, SHA-256 {digest}\n"
+        f"{_console.shown(text)}\n---\nterms version {version}, SHA-256 {digest}\n"
         f"You are {rater_id}. You are asked to agree to: {', '.join(purposes)}.\n"
-        f"Your consent would end by itself on {_console.moment(until)}.\n\nDo you agree? Type yes or no:"
+        f"Your consent would end by itself on {_console.moment(until)}."
     )
+    agreed = []
+    for number, one in enumerate(purposes, 1):
+        known = " You agreed to this before." if one in before else ""
+        count = f" ({number} of {len(purposes)})" if len(purposes) > 1 else ""
+        _console.say(f"\n{one.capitalize()}{count}: {_MEANINGS[one]}.{known}\nDo you agree? Type yes or no:")
+        if _says_yes():
+            agreed.append(one)
+    return agreed
+
+
+def _says_yes() -> bool:
     # A slip of the finger is asked again; the end of the input, or no input at all, is a no.
     while answer := sys.stdin.readline() if sys.stdin is not None else "":
         if answer.strip().lower() in ("y", "yes", "n", "no"):

@@ -7,6 +7,7 @@ import typer
 
 from rlhf_audit.cli import _console
 from rlhf_audit.cli._options import AsJson, LogPath, RaterId, open_log
+from rlhf_audit.errors import CheckFailedError
 
 EXAMPLE = "rlhf-audit erase study r-1a2b3c4d --apply"
 
@@ -18,32 +19,41 @@ def run(
         bool, typer.Option("--apply", help="Do it; without this, only say what it would do.")
     ] = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Take a rater out of everything.
 
     Without --apply it only says what it would do. With it, what they gave is destroyed, policies
     and reports are made again without them, and a receipt is written. One who has not withdrawn
-    is withdrawn by it.
+    is withdrawn by it. Exits with 1 when something is in the way, or when data of theirs may be
+    left, and names the place; run it again when the way is free.
     """
-    log = open_log(log_path)
+    from rlhf_audit.log.store import Log
+    from rlhf_audit.withdrawal import erase, plan
+
     alone: list[bool] = []
+    # One that has begun is finished here, so that its outcome is told, and not by opening the log.
+    log = Log(log_path)
+    if not (apply and rater_id in plan.unfinished(log)):
+        log = open_log(log_path)
     if apply:
-        from rlhf_audit.withdrawal import erase
-
-        result = erase.apply(log, rater_id, _console.say).to_json()
+        try:
+            result = erase.apply(log, rater_id, _console.say).to_json()
+        except erase.UnfinishedError as error:
+            result = error.to_json()
     else:
-        from rlhf_audit.withdrawal import plan
-
         planned = plan.make(log, rater_id)
         result = planned.to_json()
         alone = [bool(policy["alone"]) for policy in planned.policies]
     _console.emit("erase", log.ledger.head, result, _told(result, str(log_path), alone), as_json)
+    clean = not any(result.get(name) for name in ("left", "obstacles", "found"))
+    finished = bool(result["receipt"]) and clean
+    return 0 if finished or not result["applied"] else CheckFailedError.exit_code
 
 
 def _told(result: dict[str, Any], log_path: str, alone: Sequence[bool]) -> str:
-    done = result["applied"]
+    done, complete = result["applied"], bool(result["receipt"])
     lines = [
-        f"{result['rater_id']}: {'erased' if done else 'the plan; nothing is changed yet'}",
+        f"{result['rater_id']}: {_outcome(result)}",
         f"rows      {result['rows']}",
         f"files     {_counted(result['files'])}",
     ]
@@ -51,17 +61,36 @@ def _told(result: dict[str, Any], log_path: str, alone: Sequence[bool]) -> str:
         planned = (
             "removed: nobody else taught it" if any(alone[number : number + 1]) else "made again without them"
         )
-        after = policy["after"] or ("removed" if done else planned)
+        after = policy["after"] or ("removed" if complete else planned)
         lines.append(f"policy    {policy['name']}: {_short(policy['before'])} -> {_short(after)}")
     lines += [f"report    {_named(report)}" for report in result["reports"]]
     lines += [
         f"export    {_named(export)}: already handed out; tell its holder" for export in result["exports"]
     ]
-    if done:
+    lines += [f"left      {_left(note)}" for note in result.get("left", ())]
+    lines += [f"left      {path}: found by the search, or not readable" for path in result.get("found", ())]
+    lines += [f"in the way: {one['path']} {one['problem']}" for one in result.get("obstacles", ())]
+    if complete:
         lines.append(f"receipt   {_named(result['receipt'])}")
     else:
-        lines.append(f"Do it: rlhf-audit erase {log_path} {result['rater_id']} --apply")
-    return "\n".join(lines)
+        again = "When the way is free" if done else "Do it"
+        lines.append(f"{again}: rlhf-audit erase {log_path} {result['rater_id']} --apply")
+    return "\n".join(map(_console.printable, lines))
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    if result["receipt"]:
+        return "erased; look at what is left" if "left" in result or "found" in result else "erased"
+    return "begun, and not finished" if result["applied"] else "the plan; nothing is changed yet"
+
+
+def _left(note: dict[str, Any]) -> str:
+    """Return what is told of a place in which data of the rater may stay."""
+    if note["leads_to"]:
+        return f"{note['leads_to']}, where {note['path']} leads, is not what the ledger names: left alone"
+    if note["state"] == "missing":
+        return f"{note['path']} is not in its place: a copy elsewhere is not reached"
+    return f"{note['path']} is not what the ledger names: left alone, under its other names if it has any"
 
 
 def _counted(files: Any) -> str:

@@ -20,27 +20,28 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Create a log in a new or empty folder."""
+    from rlhf_audit import canonical
     from rlhf_audit.consent import terms
     from rlhf_audit.errors import UsageError
     from rlhf_audit.log import store
 
     try:
-        text = terms.DEFAULT_TERMS if terms_file is None else terms_file.read_text("utf-8")
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
+        text = terms.DEFAULT_TERMS if terms_file is None else canonical.read_file(terms_file).decode()
+    except PermissionError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             "the terms can't be read", seen=repr(str(terms_file)), needed="a text file in UTF-8"
         ) from error
     if not text.strip():
         raise UsageError("the terms are empty", needed="the text that raters are to read")
-    log = store.create(log_path)
-    with log.writing():
-        digest = terms.add(log, text)
+    log = store.create(log_path, terms=text.encode())
     result = {
         "log": str(log_path),
         "log_id": log.log_id,
         "format_version": log.header["format_version"],
         "public_key": log.public_key.hex(),
-        "terms_sha256": digest,
+        "terms_sha256": terms.current(log)[0],
     }
     _console.emit(
         "init",

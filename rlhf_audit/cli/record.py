@@ -118,7 +118,9 @@ def run(
         seed=secrets.randbits(32) if seed is None else seed,
     )
     with _console.Progress() as progress:
-        tell = (lambda done: progress.count("question", done + 1)) if source != "terminal" else None
+        tell = (
+            None if source == "terminal" else lambda done: progress.count("question", done + 1, max_feedback)
+        )
         recorded = record(log, request, lambda: _terminal(log, request), tell)
     _report(log, log_path, request, recorded, as_json)
 

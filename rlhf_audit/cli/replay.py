@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlhf_audit.cli import _console
+from rlhf_audit.cli import _console, _tables
 from rlhf_audit.cli._options import AsJson, LogPath, open_log
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(
             for one in played
         ],
     }
-    text = "\n".join(map(_line, played)) or "This log holds no sessions."
+    text = "\n".join(_tables.prose(_line(one), rest="  ") for one in played) or "This log holds no sessions."
     _console.emit("replay", log.ledger.head, result, text, as_json)
     return 0 if first is None else CheckFailedError.exit_code
 
@@ -67,5 +67,5 @@ def _line(one: "RolloutDiff") -> str:
         where = f"episode {one.difference.episode_id}, step {one.difference.step}"
         return f"{one.session_id}: differs at {where}: {one.difference.field}{note}"
     if not one.steps:
-        return f"{one.session_id}: nothing to play{note}"
+        return f"{one.session_id}: {one.note or 'no steps to play'}"
     return f"{one.session_id}: identical, {one.steps} steps{note}"

@@ -3,25 +3,26 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
 
-from rlhf_audit.cli import _console
+from rlhf_audit.cli import _console, _tables
 from rlhf_audit.cli._options import AsJson, LogPath, open_log
-from rlhf_audit.errors import UsageError, near
+from rlhf_audit.errors import LogError, UsageError, near
 from rlhf_audit.log.store import Log
 
 EXAMPLE = "rlhf-audit show study feedback --session s-0001"
 
 Row = dict[str, Any]
 
-# Aliases are in no view, so nothing here can show one.
 _QUERIES = {
     "sessions": "SELECT session_id, rater_id, env_id, kind, source, rates, learn, seed, n_episodes, n_steps,"
     " n_feedback, sealed_at FROM sessions WHERE {where} ORDER BY session_n",
     "raters": "SELECT rater_id, scripted, enrolled_at, groups FROM raters WHERE {where} ORDER BY enrolled_at",
-    "consent": "SELECT grant_id, rater_id, state, asked_purposes, purposes, method,"
+    "consent": "SELECT grant_id, rater_id, state, asked_purposes,"
+    " CASE WHEN state <> 'refused' THEN purposes ELSE [] END AS purposes, method,"
     " given_at, expires_at, terms_sha256"
     " FROM grants WHERE {where} ORDER BY grant_id",
     "episodes": "SELECT session_id, rater_id, episode_id, env_id, reset_seed, e.n_steps,"
@@ -62,12 +63,14 @@ def run(
 ) -> None:
     """List what a log holds.
 
-    feedback says in words what each rater did, in the order in which they did it.
+    feedback says in words what each rater did, in the order in which they did it; raters tells the
+    alias that you gave them, which no report holds. On a terminal long digests are cut short, and a
+    wide table goes on below; --json and a pipe have everything whole.
     """
     if what not in _WHAT:
         raise UsageError(
             f"there is nothing called {_console.printable(what)!r} to show",
-            seen=near(what, _WHAT),
+            seen=near(what, _WHAT) or "a word that names nothing",
             needed=f"one of {', '.join(sorted(_WHAT))}",
             fix="rlhf-audit show LOG sessions",
         )
@@ -89,6 +92,7 @@ def _check(log: Log, wanted: _Wanted) -> None:
         if given is not None and wanted.what not in whats:
             raise UsageError(
                 f"{option} does not go with {wanted.what}",
+                seen=f"show LOG {wanted.what} {option}",
                 needed=f"one of {', '.join(sorted(whats))}",
                 fix=f"rlhf-audit show LOG {wanted.what}",
             )
@@ -109,6 +113,15 @@ def _query(log: Log, sql: str, wanted: _Wanted) -> list[Row]:
 
 def _listed(log: Log, wanted: _Wanted) -> list[Row]:
     return _query(log, _QUERIES[wanted.what], wanted)
+
+
+def _raters(log: Log, wanted: _Wanted) -> list[Row]:
+    """Return who takes part, with what the operator calls them: the one list that names a person."""
+    from rlhf_audit.log import reader
+
+    aliases = reader.aliases(log)
+    rows = _listed(log, wanted)
+    return [{"rater_id": row["rater_id"], "alias": aliases.get(row["rater_id"], "")} | row for row in rows]
 
 
 def _ledger(log: Log, wanted: _Wanted) -> list[Row]:
@@ -144,14 +157,7 @@ def _withdrawals(log: Log, wanted: _Wanted) -> list[Row]:
 def _feedback(log: Log, wanted: _Wanted) -> list[Row]:
     """Return each row with what was done in words: an undo and a skip look alike in the file."""
     found = _query(log, _FEEDBACK, wanted)
-    undos: set[tuple[str, int]] = set()
-    taken_back: set[tuple[str, int]] = set()
-    for row in found:
-        target = (row["session_id"], row["supersedes"])
-        # A skip that supersedes takes something back, unless what it follows is itself an undo.
-        if row["kind"] == "skip" and row["supersedes"] is not None and target not in undos:
-            undos.add((row["session_id"], row["row"]))
-            taken_back.add(target)
+    undone, taken_back = _undone(found)
     meanings = _meanings(log)
     shown = []
     for row in found:
@@ -160,9 +166,9 @@ def _feedback(log: Log, wanted: _Wanted) -> list[Row]:
         shown.append(
             {name: row[name] for name in plain}
             | {
-                "action_meaning": meanings[row["env_id"]][row["action"]],
-                "did": _did(row, place in undos),
-                "stands": place not in undos | taken_back,
+                "action_meaning": _meaning(meanings, row),
+                "did": _did(row, place in undone),
+                "stands": place not in undone | taken_back,
                 "latency_s": row["latency_s"],
                 "answered_at": row["answered_at"],
             }
@@ -170,11 +176,40 @@ def _feedback(log: Log, wanted: _Wanted) -> list[Row]:
     return shown
 
 
+def _undone(rows: Sequence[Row]) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
+    """Return the session and number of each row that takes another back, and of those taken back."""
+    from rlhf_audit.log import reader
+
+    undone, taken_back = set(), set()
+    for session_id, own in _by_session(rows):
+        for number in reader.undos((row["kind"], row["supersedes"]) for row in own):
+            undone.add((session_id, number))
+            taken_back.add((session_id, own[number]["supersedes"]))
+    return undone, taken_back
+
+
+def _by_session(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    groups = groupby(rows, key=lambda row: str(row["session_id"]))
+    return [(session_id, list(own)) for session_id, own in groups]
+
+
 def _meanings(log: Log) -> dict[str, tuple[str, ...]]:
     from rlhf_audit.envs import action_meanings
 
     envs = [entry.body["env"] for entry in log.ledger.of("session")]
     return {env["env_id"]: action_meanings(env["env_id"], env["action_space"]["n"]) for env in envs}
+
+
+def _meaning(meanings: Mapping[str, tuple[str, ...]], row: Row) -> str:
+    words = meanings.get(row["env_id"], ())
+    if row["action"] is None or not 0 <= row["action"] < len(words):
+        raise LogError(
+            f"a step that {row['session_id']} rates can't be read",
+            seen=f"action {row['action']} at step {row['step']} of {row['episode_id']}",
+            needed=f"an action from 0 to {len(words) - 1}",
+            fix="rlhf-audit verify LOG",
+        )
+    return words[row["action"]]
 
 
 def _did(row: Mapping[str, Any], undo: bool) -> str:
@@ -188,6 +223,7 @@ def _did(row: Mapping[str, Any], undo: bool) -> str:
 _LISTS: dict[str, Callable[[Log, _Wanted], list[Row]]] = {
     "feedback": _feedback,
     "ledger": _ledger,
+    "raters": _raters,
     "terms": _terms,
     "withdrawals": _withdrawals,
 }
@@ -196,23 +232,53 @@ _LISTS: dict[str, Callable[[Log, _Wanted], list[Row]]] = {
 def _text(what: str, rows: Sequence[Row]) -> str:
     if what == "terms":
         first = rows[0]
-        # Line by line: the text is the operator's own, and its lines are to stay lines.
-        lines = [_console.printable(line) for line in first["text"].splitlines()]
-        return "\n".join([*lines, "", f"version {first['version']}, SHA-256 {first['terms_sha256']}"])
+        # The text is the operator's own.
+        digest = f"version {first['version']}, SHA-256 {first['terms_sha256']}"
+        return f"{_console.shown(first['text'])}\n\n{digest}"
     if not rows:
         return f"no {what}"
-    text = _console.table(list(rows[0]), [[_brief(value) for value in row.values()] for row in rows])
-    return f"{text}\n\n{_summary(rows)}" if what == "feedback" else text
+    if what != "feedback":
+        return _table(rows)
+    if _tables.room() is None:
+        return f"{_table(rows)}\n\n{_summary(rows)}"
+    # What is the same in every row of a session is said once.
+    parts = []
+    for session_id, own in _by_session(rows):
+        said = {"session_id", "rater_id", "action"}
+        shown = [{name: value for name, value in row.items() if name not in said} for row in own]
+        parts.append(f"{session_id}, by {own[0]['rater_id']}\n{_table(shown)}")
+    return "\n\n".join([*parts, _summary(rows)])
+
+
+def _table(rows: Sequence[Row]) -> str:
+    written = _whole if _tables.room() is None else _brief
+    return _tables.table(list(rows[0]), [[written(value) for value in row.values()] for row in rows])
+
+
+def _whole(value: Any) -> Any:
+    """Return what a file or a pipe is given: everything."""
+    nested = isinstance(value, dict) and any(isinstance(inner, dict | list) for inner in value.values())
+    return json.dumps(_console.jsonable(value), ensure_ascii=False) if nested else value
 
 
 def _brief(value: Any) -> Any:
-    """Return what a table has room for: a digest's first digits, a ledger entry's plain values."""
+    """Return what a window has room for: a digest's first digits, a ledger entry's plain values."""
     if isinstance(value, str) and len(value) == 64:
         return f"{value[:12]}…"
     if isinstance(value, dict):
-        plain = {name: inner for name, inner in value.items() if isinstance(inner, str | int | float)}
-        return {name: _brief(inner) for name, inner in list(plain.items())[:6]}
+        known = {name: inner for name, inner in value.items() if inner is not None}
+        plain = {name: _within(inner) for name, inner in known.items() if not _is_nested(inner)}
+        return [plain, "…"] if len(plain) < len(known) else plain
     return value
+
+
+def _within(value: Any) -> Any:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else _brief(value)
+
+
+def _is_nested(value: Any) -> bool:
+    inner = value if isinstance(value, list) else ()
+    return isinstance(value, dict) or any(isinstance(one, dict | list) for one in inner)
 
 
 def _summary(rows: Sequence[Row]) -> str:

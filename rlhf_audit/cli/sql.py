@@ -6,7 +6,7 @@ from typing import Annotated
 import duckdb
 import typer
 
-from rlhf_audit.cli import _console
+from rlhf_audit.cli import _console, _tables
 from rlhf_audit.cli._options import AsJson, LogPath, open_log
 from rlhf_audit.errors import UsageError
 
@@ -46,7 +46,7 @@ def run(
             fix="rlhf-audit sql LOG 'SHOW TABLES'",
         ) from error
     result = {"columns": rows.columns, "rows": rows.mappings()}
-    _console.emit("sql", log.ledger.head, result, _console.table(rows.columns, rows.values), as_json)
+    _console.emit("sql", log.ledger.head, result, _tables.table(rows.columns, rows.values), as_json)
 
 
 def _without_paths(message: str, root: Path) -> str:

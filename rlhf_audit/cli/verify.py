@@ -4,7 +4,7 @@ import contextlib
 from dataclasses import asdict
 from pathlib import Path
 
-from rlhf_audit.cli import _console
+from rlhf_audit.cli import _console, _tables
 from rlhf_audit.cli._options import AsJson, LogPath, open_log
 from rlhf_audit.errors import CheckFailedError, RlhfAuditError
 from rlhf_audit.log.ledger import Head
@@ -34,7 +34,8 @@ def run(log_path: LogPath, as_json: AsJson = False) -> int:
     if found.ok:
         text = f"ok: {found.entries} entries and {found.files} files are as they were written"
     else:
-        lines = [_console.printable(f"  {one.file}: {one.problem}") for one in found.problems]
+        told = [_console.printable(f"{one.file}: {one.problem}") for one in found.problems]
+        lines = [_tables.prose(line, "  ", "      ") for line in told]
         text = "\n".join([f"problems: {len(found.problems)}", *lines])
     _console.emit("verify", _head(log_path), result, text, as_json)
     return 0 if found.ok else CheckFailedError.exit_code

@@ -3,6 +3,7 @@
 States and their names follow ISO/IEC TS 27560 and W3C DPV. Everything is read from the ledger.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,8 +11,8 @@ from typing import Any
 
 from rlhf_audit.clock import from_text, to_text
 from rlhf_audit.consent import terms
-from rlhf_audit.errors import ConsentError, RefusedError, UsageError, near
-from rlhf_audit.log import keys
+from rlhf_audit.errors import ConsentError, LedgerError, RefusedError, UsageError, near
+from rlhf_audit.log import durable, keys
 from rlhf_audit.log.keys import RaterKey
 from rlhf_audit.log.layout import checked_rater_id
 from rlhf_audit.log.store import Log
@@ -45,6 +46,9 @@ def enrol(
 ) -> tuple[str, str]:
     """Enrol a rater; return the random pseudonym and the withdrawal code, which is kept nowhere.
 
+    Raises:
+        OSError: The disk refused. Nobody was enrolled then, nor will be: nothing of them is kept.
+
     Personal data:
         Alias and groups go into the rater's key file alone.
     """
@@ -58,8 +62,20 @@ def enrol(
         salt = log.entropy.token(16)
         mac_key = log.entropy.token(32)
         key = RaterKey(rater_id, mac_key, alias, groups or {}, salt, keys.hash_code(code, salt))
-        keys.write(log.layout, key)
-        log.append("enrolled", {"rater_id": rater_id, "scripted": scripted, "key_commitment": key.commitment})
+        try:
+            keys.write(log.layout, key)
+            body = {"rater_id": rater_id, "scripted": scripted, "key_commitment": key.commitment}
+            log.append("enrolled", body)
+        except (OSError, LedgerError):
+            # They are not enrolled and never will be, so their name must not stay. What a kill leaves, or
+            # can't be removed now, goes at the next opening.
+            path = log.layout.key_file(rater_id)
+            with contextlib.suppress(OSError):
+                durable.destroy(path)
+            with contextlib.suppress(OSError):
+                # A full disk may have let it be overwritten only.
+                path.unlink(missing_ok=True)
+            raise
     return rater_id, code
 
 
@@ -78,10 +94,10 @@ def rater(log: Log, rater_id: str) -> dict[str, Any]:
     }
     if rater_id not in here:
         raise UsageError(
-            f"this log holds nothing of a rater {rater_id}",
-            seen=near(rater_id, here, cutoff=0.85) or f"{len(here)} raters",
-            needed="a rater of this log",
-            fix="rlhf-audit show LOG raters",
+            f"nobody called {rater_id} takes part here: never enrolled, or all of theirs has been deleted",
+            seen=near(rater_id, here, cutoff=0.85) or f"{len(here)} enrolled, none of that name",
+            needed="a rater who takes part",
+            fix="rlhf-audit show LOG raters; whose feedback was deleted need do nothing, and has a receipt",
         )
     return here[rater_id]
 

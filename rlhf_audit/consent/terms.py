@@ -34,7 +34,12 @@ def add(log: Log, text: str = DEFAULT_TERMS) -> str:
         UsageError: The text is empty.
     """
     if not text.strip():
-        raise UsageError("the terms are empty", needed="the text that raters are to read")
+        raise UsageError(
+            "the terms are empty",
+            seen=f"{len(text)} characters, none to be read",
+            needed="the text that raters are to read",
+            fix="rlhf-audit init LOG --terms FILE",
+        )
     raw = text.encode()
     digest = sha256_hex(raw)
     with log.writing():
@@ -53,12 +58,20 @@ def current(log: Log) -> tuple[str, int, str]:
     """
     newest = next(reversed(list(log.ledger.of("terms"))), None)
     if newest is None:
-        raise LogError("this log has no terms to agree to", fix="rlhf-audit init ANOTHER-FOLDER")
+        raise LogError(
+            "this log has no terms to agree to",
+            seen="no terms in the ledger",
+            needed="the text that raters are to read",
+            fix="rlhf-audit init ANOTHER-FOLDER",
+        )
     digest = newest.body["terms_sha256"]
     path = log.layout.terms_file(digest)
     raw = path.read_bytes() if path.is_file() else b""
     if sha256_hex(raw) != digest:
         raise LogError(
-            f"{log.layout.relative(path)} is not the text that the ledger names", fix="rlhf-audit verify LOG"
+            f"{log.layout.relative(path)} is not the text that the ledger names",
+            seen="another text" if path.is_file() else "no such file",
+            needed="the terms as they were added",
+            fix="rlhf-audit verify LOG",
         )
     return digest, newest.body["version"], raw.decode()

@@ -1,6 +1,5 @@
 """What is made from a log and named in its ledger: policies and reports, wherever they are."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_audit import canonical
-from rlhf_audit.log import durable
 from rlhf_audit.log.store import Log
 
 
@@ -45,7 +43,7 @@ class Artefact:
 
 def recorded_path(log: Log, folder: Path) -> str:
     """Return a folder as the ledger names it: relative to the log."""
-    return Path(os.path.relpath(folder.resolve(), log.layout.root.resolve())).as_posix()
+    return log.layout.recorded(folder)
 
 
 def current(log: Log, kind: ArtefactKind) -> list[Artefact]:
@@ -53,13 +51,8 @@ def current(log: Log, kind: ArtefactKind) -> list[Artefact]:
     newest: dict[str, Mapping[str, Any] | None] = {}
     for entry in log.ledger.of(kind.value, kind.removal):
         newest[entry.body["path"]] = entry.body if entry.event == kind.value else None
-    return [Artefact(path, _folder(log, path), facts) for path, facts in newest.items() if facts is not None]
-
-
-def _folder(log: Log, path: str) -> Path:
-    # Inside the log named as every file of it is; outside from where the log really is.
-    outside = path.startswith("../")
-    return Path(os.path.normpath(log.layout.root.resolve() / path)) if outside else log.layout.root / path
+    folder = log.layout.recorded_folder
+    return [Artefact(path, folder(path), facts) for path, facts in newest.items() if facts is not None]
 
 
 def find(log: Log, kind: ArtefactKind, path: str) -> Artefact | None:
@@ -71,19 +64,6 @@ def removed(log: Log, kind: ArtefactKind, path: str) -> None:
     """Note in the ledger that an artefact is gone; once."""
     if find(log, kind, path) is not None:
         log.append(kind.removal, {"path": path})
-
-
-def destroy_files(artefact: Artefact) -> None:
-    """Overwrite and remove the files that the ledger names, where they are still those.
-
-    What else the folder holds, or what a link in its place leads to, is not ours.
-    """
-    if artefact.folder.is_symlink():
-        return
-    for name, digest in artefact.facts["files"].items():
-        path = artefact.folder / name
-        if path.is_file() and wrong_file(path, digest) is None:
-            durable.destroy(path)
 
 
 def wrong_file(path: Path, sha256: str) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -57,19 +57,58 @@ def load_signing_key(create: bool) -> Ed25519PrivateKey:
         if not create:
             raise DamagedError(
                 "the signing key is not on this machine",
+                seen=f"no file where {_place()}",
                 needed=f"the Ed25519 key that this log was made with, or its path in {SIGNING_KEY_VARIABLE}",
                 fix=f"{SIGNING_KEY_VARIABLE}=PATH rlhf-audit …",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         durable.write(path, pem, mode=0o600)
+    if not path.is_file():
+        raise _unusable("a folder" if path.is_dir() else "a pipe or a device")
+    raw = path.read_bytes()
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except ValueError as error:
-        raise DamagedError("the signing key can't be read", needed="an Ed25519 key in PEM") from error
+        key = load_pem_private_key(raw, password=None)
+    except TypeError as error:
+        open_it = f"openssl pkey -in KEY -out OPENED, then {SIGNING_KEY_VARIABLE}=OPENED rlhf-audit …"
+        raise _unusable("a key with a passphrase", open_it) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _unusable("no private key in PEM" if raw.strip() else "an empty file") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise DamagedError("the signing key is of another kind", needed="an Ed25519 key in PEM")
+        kind = type(key).__name__.lstrip("_").removesuffix("PrivateKey")
+        raise _unusable(f"a private key of kind {kind}")
     return key
+
+
+def check_key(key: Ed25519PrivateKey, public_key: bytes) -> None:
+    """Refuse another log's signing key.
+
+    Raises:
+        DamagedError: ``key`` is not the private half of ``public_key``.
+    """
+    found = key.public_key().public_bytes_raw()
+    if found != public_key:
+        raise DamagedError(
+            f"the signing key on this machine is not this log's: another one is where {_place()}",
+            seen=f"a key whose public half is {found.hex()}",
+            needed=f"the one whose public half is {public_key.hex()}, as log.json says",
+            fix=f"{SIGNING_KEY_VARIABLE}=PATH-OF-THAT-KEY rlhf-audit …",
+        )
+
+
+def _unusable(seen: str, fix: str = "") -> DamagedError:
+    return DamagedError(
+        f"the signing key can't be read where {_place()}",
+        seen=seen,
+        needed="an Ed25519 private key in PEM, without a passphrase",
+        fix=fix or f"{SIGNING_KEY_VARIABLE}=PATH rlhf-audit …, with the path of the key that init made",
+    )
+
+
+def _place() -> str:
+    # Not the path itself: by default it holds the name of a home folder.
+    named = os.environ.get(SIGNING_KEY_VARIABLE)
+    return f"{SIGNING_KEY_VARIABLE} says" if named else "init puts it, in your user data folder"
 
 
 def _key_hash(origin: str, public_key: bytes) -> bytes:
@@ -98,7 +137,16 @@ def read(note: bytes, origin: str, public_key: bytes) -> Checkpoint:
         rebuilt = f"{checkpoint.body}\n— {origin} {base64.b64encode(blob).decode()}\n".encode()
         exact = rebuilt == note and not empty and not end and blob[:4] == _key_hash(origin, public_key)
     except (ValueError, IndexError, binascii.Error, InvalidSignature) as error:
-        raise LedgerError("ledger/checkpoint is not signed by this log's key") from error
+        raise _not_signed() from error
     if not exact or checkpoint.origin != origin:
-        raise LedgerError("ledger/checkpoint is not signed by this log's key")
+        raise _not_signed()
     return checkpoint
+
+
+def _not_signed() -> LedgerError:
+    return LedgerError(
+        "ledger/checkpoint is not signed by this log's key",
+        seen="another text or signature",
+        needed="the checkpoint as it was last written",
+        fix="rlhf-audit verify LOG, or put the log back from a copy",
+    )

@@ -1,12 +1,21 @@
 """Writes that are there after a power cut, and removals that leave nothing on the disk."""
 
 import contextlib
+import errno
 import os
-from collections.abc import Callable, Iterator
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 _BLOCK = 1 << 20
 TEMPORARY_SUFFIX = ".tmp"
+ERASING = ".erasing"
+"""The end of a name that something bears only while it is destroyed."""
+
+
+class NoFileError(OSError):
+    """A folder, a pipe or a device is in the place of a file; ``strerror`` says which."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -24,6 +33,27 @@ def make_folder(folder: Path) -> None:
     for path in reversed([path for path in missing if not path.exists()]):
         path.mkdir(exist_ok=True)
         sync_folder(path.parent)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of these folders, the innermost first, that are there and hold nothing."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            sync_folder(folder.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a place where no file can be made; to be asked before work that it would waste.
+
+    Raises:
+        OSError: The operating system says no: read-only, no permission, a name too long.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    with contextlib.suppress(FileNotFoundError):
+        folder.lstat()
+    with tempfile.TemporaryFile(dir=there):
+        pass
 
 
 @contextlib.contextmanager
@@ -51,38 +81,120 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
             stream.write(data)
 
 
-def destroy(path: Path) -> None:
+def destroy(path: Path, shared: bool = True) -> None:
     """Overwrite a file, sync, and unlink it: what it held is no longer on this disk's blocks.
 
     A link is unlinked, never followed. A missing file is no error, so that it can be done again. What an
     interrupted write has left beside the file goes with it.
+
+    Args:
+        path: Which.
+        shared: Overwrite a file that has other names too, which then hold nothing either; otherwise such a
+            file is left to its other names, and only this one goes.
+
+    Raises:
+        NoFileError: A folder, a pipe or a device is there; it is not opened.
+        OSError: The operating system refused.
     """
-    if not path.name.endswith(TEMPORARY_SUFFIX):
-        destroy(path.with_name(path.name + TEMPORARY_SUFFIX))
-    if path.is_symlink():
-        path.unlink()
-        return
-    with contextlib.suppress(FileNotFoundError):
-        with path.open("rb+") as stream:
-            left = os.fstat(stream.fileno()).st_size
-            while left > 0:
-                left -= stream.write(os.urandom(min(_BLOCK, left)))
-            stream.flush()
-            os.fsync(stream.fileno())
+    try:
+        _destroy_one(path, shared)
+    finally:
+        if not path.name.endswith(TEMPORARY_SUFFIX):
+            _destroy_one(path.with_name(path.name + TEMPORARY_SUFFIX), shared)
+
+
+def _destroy_one(path: Path, shared: bool) -> None:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        status = path.lstat()
+        problem = no_file(status.st_mode)
+        if problem is not None and not stat.S_ISLNK(status.st_mode):
+            raise NoFileError(errno.EISDIR, problem, os.fspath(path))
+        if problem is None and (shared or status.st_nlink == 1):
+            _overwrite(path)
         path.unlink()
         sync_folder(path.parent)
 
 
-def destroy_tree(folder: Path) -> int:
-    """Destroy every file below ``folder`` and the folder itself; return how many files there were."""
-    if folder.is_symlink() or folder.is_file():
-        destroy(folder)
-        return 1
-    if not folder.exists():
-        return 0
-    count = sum(destroy_tree(path) for path in sorted(folder.iterdir()))
-    folder.rmdir()
-    sync_folder(folder.parent)
+def no_file(mode: int) -> str | None:
+    """Return what stands in place of a file with this ``st_mode``; None for a file."""
+    if stat.S_ISREG(mode):
+        return None
+    kinds = ((stat.S_ISDIR, "is a folder"), (stat.S_ISLNK, "is a link"), (stat.S_ISFIFO, "is a pipe"))
+    return next((words for is_it, words in kinds if is_it(mode)), "is not a file")
+
+
+def _overwrite(path: Path) -> None:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except PermissionError:
+        path.chmod(0o600)
+        descriptor = os.open(path, flags)
+    with os.fdopen(descriptor, "rb+") as stream:
+        left = os.fstat(stream.fileno()).st_size
+        while left > 0:
+            left -= stream.write(os.urandom(min(_BLOCK, left)))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def destroy_marked(path: Path) -> None:
+    """Destroy a file that was just checked to be the one that must go.
+
+    It is renamed first: after a crash in the middle its bytes could not be checked again.
+
+    Raises:
+        OSError: The operating system refused.
+    """
+    finish_marked(path)
+    marked = _marked(path)
+    path.rename(marked)
+    sync_folder(path.parent)
+    destroy(marked)
+
+
+def finish_marked(path: Path) -> None:
+    """Finish what a crash left of ``destroy_marked``."""
+    if os.path.lexists(_marked(path)):
+        destroy(_marked(path))
+
+
+def _marked(path: Path) -> Path:
+    return path.with_name(f".{path.name}{ERASING}")
+
+
+def destroy_tree(folder: Path, obstacles: list[OSError] | None = None) -> int:
+    """Destroy every file below ``folder`` and the folder itself; return how many files there were.
+
+    Args:
+        folder: Which; one that is not there is no error.
+        obstacles: Takes each refusal. What else there is, is destroyed all the same.
+
+    Raises:
+        OSError: The first refusal, when there is no list for it.
+    """
+    refused: list[OSError] = []
+    count = _destroy_below(folder, refused)
+    if obstacles is not None:
+        obstacles += refused
+    elif refused:
+        raise refused[0]
+    return count
+
+
+def _destroy_below(folder: Path, refused: list[OSError]) -> int:
+    count, before = 0, len(refused)
+    try:
+        if folder.is_symlink() or not folder.is_dir():
+            there = os.path.lexists(folder)
+            destroy(folder)
+            return int(there)
+        count = sum(_destroy_below(path, refused) for path in sorted(folder.iterdir()))
+        if len(refused) == before:
+            folder.rmdir()
+            sync_folder(folder.parent)
+    except OSError as error:
+        refused.append(error)
     return count
 
 

@@ -5,7 +5,6 @@ Rater events are synced before they are acknowledged. A torn last line was never
 
 import base64
 import errno
-import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,12 +17,63 @@ import numpy as np
 
 from rlhf_audit import canonical
 from rlhf_audit.clock import from_text, to_text
-from rlhf_audit.errors import LogError
+from rlhf_audit.errors import LogError, UsageError
 from rlhf_audit.log import durable
-from rlhf_audit.log.layout import Layout, is_session_id
+from rlhf_audit.log.layout import Layout, checked_rater_id, is_session_id
 from rlhf_audit.types import Feedback, Kind, Observation, Transition
 
 _EVENTS = "events.jsonl"
+_FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    "session": {
+        "rater_id": (str,),
+        "grant_id": (str,),
+        "kind": (str,),
+        "source": (str,),
+        "env": (dict,),
+        "seed": (int,),
+        "ask_every": (int,),
+        "rates": (str, type(None)),
+        "policy": (dict, type(None)),
+        "learn": (dict, type(None)),
+        "limits": (dict,),
+    },
+    "episode": {
+        "episode_id": (str,),
+        "episode": (int,),
+        "reset_seed": (int,),
+        "behaviour_policy_sha256": (str, type(None)),
+    },
+    "step": {
+        "episode_id": (str,),
+        "step": (int,),
+        "observation": (dict,),
+        "next_observation": (dict,),
+        "action": (int,),
+        "action_probability": (int, float, type(None)),
+        "env_reward": (int, float),
+        "terminated": (bool,),
+        "truncated": (bool,),
+    },
+    "feedback": {
+        "episode_id": (str,),
+        "step": (int,),
+        "kind": (str,),
+        "value": (int, float, type(None)),
+        "objective": (str,),
+        "other_episode_id": (str, type(None)),
+        "other_step": (int, type(None)),
+        "n_steps": (int,),
+        "action": (int, type(None)),
+        "consent": (bool,),
+        "grant_id": (str,),
+        "shown_at": (str,),
+        "answered_at": (str,),
+        "latency_s": (int, float),
+        "position": (int,),
+        "supersedes": (int, type(None)),
+    },
+    "weights": {"sha256": (str,)},
+}
 
 
 class Journal:
@@ -100,27 +150,93 @@ def read(layout: Layout, session_id: str) -> Iterator[dict[str, Any]]:
             that is not. What was acknowledged is then not dropped.
     """
     path = layout.journal_folder(session_id) / _EVENTS
+    name = layout.relative(path)
     if not path.exists():
         return
+    if not path.is_file():
+        raise _damaged(name, "is not a file")
     lines = path.read_bytes().split(b"\n")
+    checked = _Events(layout, session_id)
     for number, line in enumerate(lines):
-        body = _whole(line)
-        if body is None:
+        data = _whole(line)
+        if data is None:
             behind = (_whole(later) for later in lines[number + 1 :])
-            if number == 0 or any(later and later["event"] == "feedback" for later in behind):
-                raise LogError(
-                    f"{layout.relative(path)} is damaged in line {number + 1}",
-                    needed="the session's events as they were recorded",
-                    fix="put the file back from a copy, or erase its rater",
-                )
+            if number == 0 or any(later and b'"event":"feedback"' in later for later in behind):
+                raise _damaged(name, f"is damaged in line {number + 1}")
             return
+        try:
+            body = checked.event(data)
+        except ValueError as error:
+            # Its checksum is right: no kill has made it so.
+            raise _damaged(name, f"is damaged in line {number + 1}", str(error)) from error
         yield body
+
+
+class _Events:
+    """Checks the events of one session, in their order.
+
+    A checksum tells a torn line; it does not tell who wrote the line.
+    """
+
+    def __init__(self, layout: Layout, session_id: str) -> None:
+        self._layout = layout
+        self._session_id = session_id
+        self._begun = False
+        self._episodes: set[str] = set()
+        self._observation: tuple[np.dtype[Any], int] | None = None
+
+    def event(self, data: bytes) -> dict[str, Any]:
+        """Return an event that ``log.writer`` can seal.
+
+        Raises:
+            ValueError: It is none, or not one that can follow; nothing of it is repeated.
+        """
+        body = canonical.parse_object(data)
+        event = body.get("event")
+        if not isinstance(event, str) or event not in _FIELDS:
+            raise ValueError("an event that nobody writes")
+        if (event == "session") == self._begun:
+            raise ValueError("a session that begins twice, or not at all")
+        for name, kinds in _FIELDS[event].items():
+            if name not in body or not _fits(body[name], kinds):
+                raise ValueError(f"a {event} whose {name} is missing or of another type")
+        try:
+            self._follow(event, body)
+        except (ValueError, KeyError, TypeError, OverflowError, UsageError) as error:
+            raise ValueError(f"a {event} with a value that can't be") from error
+        return body
+
+    def _follow(self, event: str, body: Mapping[str, Any]) -> None:
+        if event == "session":
+            self._begun = True
+            checked_rater_id(body["rater_id"])
+            self._layout.steps_file(body["env"]["env_id"], self._session_id)
+        elif event == "episode":
+            self._episodes.add(body["episode_id"])
+        elif event == "step":
+            step, after = transition(body)
+            for seen in (step.observation, after):
+                shape = (seen.dtype, seen.size)
+                if step.episode_id not in self._episodes or shape != (self._observation or shape):
+                    raise ValueError("another episode, or another shape")
+                self._observation = shape
+        elif event == "feedback":
+            feedback_row(body)
+
+
+def _damaged(name: str, problem: str, seen: str = "other bytes") -> LogError:
+    return LogError(
+        f"{name} {problem}",
+        seen=seen,
+        needed="the session's events as they were recorded",
+        fix="put the file back from a copy, or erase its rater",
+    )
 
 
 def mentions(layout: Layout, session_id: str, words: Iterable[str]) -> bool:
     """Say whether any of ``words`` stands in a journal, damaged or not."""
     path = layout.journal_folder(session_id) / _EVENTS
-    data = path.read_bytes() if path.exists() else b""
+    data = path.read_bytes() if path.is_file() else b""
     return any(word.encode() in data for word in words)
 
 
@@ -175,12 +291,9 @@ def _line(body: Mapping[str, Any]) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(data), data)
 
 
-def _whole(line: bytes) -> dict[str, Any] | None:
+def _whole(line: bytes) -> bytes | None:
     checksum, _, data = line.partition(b" ")
-    if not data or checksum != b"%08x" % zlib.crc32(data):
-        return None
-    body: dict[str, Any] = json.loads(data)
-    return body
+    return data if data and checksum == b"%08x" % zlib.crc32(data) else None
 
 
 def _pack(observation: Observation) -> dict[str, Any]:
@@ -188,5 +301,19 @@ def _pack(observation: Observation) -> dict[str, Any]:
     return {"dtype": array.dtype.str, "data": base64.b64encode(array.tobytes()).decode()}
 
 
+def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
+    if isinstance(value, bool):
+        return bool in kinds
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return False
+    return isinstance(value, kinds)
+
+
 def _unpack(packed: Mapping[str, Any]) -> Observation:
-    return np.frombuffer(base64.b64decode(packed["data"]), np.dtype(packed["dtype"])).copy()
+    dtype = np.dtype(packed["dtype"])
+    if dtype.kind not in "fiu" or dtype.itemsize > 8 or not dtype.isnative:
+        raise ValueError("no numbers that a sealed file can hold")
+    data = np.frombuffer(base64.b64decode(packed["data"], validate=True), dtype)
+    if not data.size:
+        raise ValueError("no numbers at all")
+    return data.copy()

@@ -5,7 +5,6 @@ Personal data: alias and groups. The file is 0600 and belongs in no backup.
 
 import hashlib
 import hmac
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,22 +82,39 @@ def read(layout: Layout, rater_id: str) -> RaterKey:
     Raises:
         LogError: It is missing or is not one.
     """
-    path = layout.key_file(rater_id)
+    name = layout.relative(layout.key_file(rater_id))
     try:
-        raw = path.read_bytes()
-        body = json.loads(raw)
+        raw = canonical.read_file(layout.key_file(rater_id))
+        body = canonical.parse_object(raw)
         key = RaterKey(
-            body["rater_id"],
+            _text(body["rater_id"]),
             bytes.fromhex(body["mac_key"]),
-            body["alias"],
-            dict(body["groups"]),
+            _text(body["alias"]),
+            {_text(group): _text(value) for group, value in body["groups"].items()},
             bytes.fromhex(body["code_salt"]),
             bytes.fromhex(body["code_hash"]),
         )
-    except FileNotFoundError as error:
-        raise LogError(f"{layout.relative(path)} is missing") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise LogError(f"{layout.relative(path)} is not a rater's key") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _damaged(f"{name} is missing", "no such file") from error
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(f"{name} is not a rater's key", "other content") from error
     if key.to_bytes() != raw or key.rater_id != rater_id:
-        raise LogError(f"{layout.relative(path)} is not as it was written")
+        raise _damaged(f"{name} is not as it was written", "other bytes")
     return key
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _damaged(what: str, seen: str) -> LogError:
+    return LogError(
+        what,
+        seen=seen,
+        needed="the rater's key file as enroll wrote it",
+        fix="rlhf-audit verify LOG; put the file back from a copy, or erase its rater",
+    )

@@ -1,5 +1,6 @@
 """Every path of a log, and the shape of every name in it: nowhere else."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,7 @@ class Layout:
         self.root = root
         self.header = root / "log.json"
         self.lock = root / ".lock"
+        self.placing = root / "placing.json"
         self.ledger = root / "ledger"
         self.entries = self.ledger / "entries.jsonl"
         self.checkpoint = self.ledger / "checkpoint"
@@ -111,6 +113,17 @@ class Layout:
     def relative(self, path: Path) -> str:
         """Return ``path`` as the ledger names it: relative to the log, with forward slashes."""
         return path.relative_to(self.root).as_posix()
+
+    def recorded(self, folder: Path) -> str:
+        """Return a policy's or report's folder as the ledger names it: relative to the log's own."""
+        return Path(os.path.relpath(os.path.realpath(folder), os.path.realpath(self.root))).as_posix()
+
+    def recorded_folder(self, path: str) -> Path:
+        """Return where a folder that the ledger names is on this machine."""
+        # Inside the log named as every file of it is; outside from where the log really is.
+        if not path.startswith("../"):
+            return self.root / path
+        return Path(os.path.normpath(Path(os.path.realpath(self.root), path)))
 
     def files(self) -> Iterator[Path]:
         """Yield every file and link below the log, sorted by name."""

@@ -140,10 +140,11 @@ class Ledger:
     def append(
         self, key: Ed25519PrivateKey, clock: Clock, events: Sequence[tuple[str, Mapping[str, Any]]]
     ) -> list[Entry]:
-        """Append entries, durably, all or none.
+        """Append entries, durably, all or none: who gets an error knows that they will never count.
 
         Raises:
             LedgerError: What is on disk does not check; nothing is written then.
+            OSError: The disk refused; nothing was entered then, nor will it be.
         """
         with self._lock:
             self.load()
@@ -161,8 +162,10 @@ class Ledger:
                 "lines": [line.decode() for line in new],
                 "checkpoint": notes.sign(head, key).decode(),
             }
-            durable.write(self._layout.pending, canonical.json_bytes(pending))
-            self._roll_forward()
+            self._write_pending(canonical.json_bytes(pending))
+            with contextlib.suppress(OSError):
+                # It counts already, and every reader reads it so: the next writer can finish it as well.
+                self._roll_forward()
             self.load()
             return self._entries[-len(new) :] if new else []
 
@@ -177,6 +180,17 @@ class Ledger:
             # Checked first: nothing that does not follow from what was signed is written.
             self.load()
             return self._roll_forward()
+
+    def _write_pending(self, data: bytes) -> None:
+        """Decide an append: afterwards it is on the disk and counts, or it is not and never will."""
+        try:
+            durable.write(self._layout.pending, data)
+        except OSError:
+            # The name may have been there already when the sync of its folder failed.
+            with contextlib.suppress(OSError):
+                self._layout.pending.unlink(missing_ok=True)
+            if not self._layout.pending.exists():
+                raise
 
     def _roll_forward(self) -> bool:
         if not self._layout.pending.exists():
@@ -198,11 +212,13 @@ class Ledger:
     def _read_pending(self, note: bytes) -> tuple[notes.Checkpoint, list[bytes], bytes]:
         """Return the signed state before the pending append, its lines, and its checkpoint."""
         try:
-            raw = self._layout.pending.read_bytes()
-            pending = json.loads(raw)
+            raw = canonical.read_file(self._layout.pending)
+            pending = canonical.parse_object(raw)
             lines = [line.encode() for line in pending["lines"]]
             new_note = pending["checkpoint"].encode()
-        except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+        except PermissionError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             # Missing: between two looks of a reader the append has ended.
             raise LedgerError("ledger/pending.json can't be read") from error
         if canonical.json_bytes(pending) != raw:
@@ -219,10 +235,12 @@ class Ledger:
     @staticmethod
     def _read(path: Path) -> bytes:
         try:
-            data: bytes = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            return canonical.read_file(path)
+        except PermissionError:
+            raise
+        except OSError as error:
+            # A folder or a pipe in its place is as good as nothing.
             raise LedgerError(f"ledger/{path.name} is missing") from error
-        return data
 
 
 def create(layout: Layout, origin: str, key: Ed25519PrivateKey) -> None:

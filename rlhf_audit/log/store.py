@@ -1,8 +1,8 @@
 """One log as a handle: its header, its ledger, its lock, and the clock and entropy that writes use."""
 
 import contextlib
-import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -14,13 +14,15 @@ from filelock import FileLock, Timeout
 from rlhf_audit import __version__, canonical
 from rlhf_audit.clock import Clock, SystemClock, to_text
 from rlhf_audit.errors import DamagedError, LockedError, LogError, UsageError
-from rlhf_audit.log import checkpoint, durable, ledger
+from rlhf_audit.log import checkpoint, durable, ledger, placing
 from rlhf_audit.log.layout import Layout
 from rlhf_audit.schema import FORMAT_VERSION
 from rlhf_audit.seeds import Entropy, SystemEntropy
 
 # Written after a report that an erasure made again, and saying nothing that the report shows.
 _AFTERMATH = ("report", "report-removed", "erasure-done", "receipt")
+# As durable writes name them.
+_TERMS = re.compile(r"[0-9a-f]{64}\.md(\.tmp)?")
 _RECORDED_VERSIONS = ("gymnasium", "numpy", "pyarrow")
 
 
@@ -60,12 +62,7 @@ class Log:
             DamagedError: It is not on this machine, or is another log's.
         """
         key = self._signing_key or checkpoint.load_signing_key(create=False)
-        if key.public_key().public_bytes_raw() != self.public_key:
-            raise DamagedError(
-                "the signing key on this machine is not this log's",
-                needed="the key that made the log",
-                fix=f"{checkpoint.SIGNING_KEY_VARIABLE}=PATH rlhf-audit …",
-            )
+        checkpoint.check_key(key, self.public_key)
         self._signing_key = key
         return key
 
@@ -81,29 +78,60 @@ class Log:
             yield
             return
         _ = self.signing_key
-        lock = FileLock(self.layout.lock, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise LockedError(
-                "another process is writing to this log",
-                seen="its lock is held",
-                needed="one writer at a time",
-                fix="wait until the other rlhf-audit has ended, then run this again",
-            ) from error
-        self._held = True
-        try:
-            _make_folders(self.layout)
-            self.ledger.recover()
-            self.ledger.load()
-            yield
-        finally:
-            self._held = False
-            lock.release()
+        with _locked(self.layout):
+            self._held = True
+            try:
+                _make_folders(self.layout)
+                self.ledger.recover()
+                self.ledger.load()
+                self._resolve()
+                yield
+            finally:
+                self._held = False
 
     def append(self, event: str, body: Mapping[str, Any]) -> ledger.Entry:
         """Append one entry to the ledger, durably."""
         return self.ledger.append(self.signing_key, self.clock, [(event, body)])[0]
+
+    def place(
+        self, folder: Path, files: Mapping[str, bytes], event: str, facts: Mapping[str, Any]
+    ) -> Mapping[str, str]:
+        """Put files in place together with the entry that names them: both, or neither, whatever happens.
+
+        The same files in the same place are entered once.
+
+        Args:
+            folder: Where to; made when it is not there. What else it holds is left alone.
+            files: Name and content.
+            event: The entry's.
+            facts: Its body, to which ``path`` and ``files`` (name to SHA-256) are added.
+
+        Returns:
+            Each file's SHA-256.
+
+        Raises:
+            UsageError: Something else is in the place of a file.
+            OSError: The disk refused. Either nothing is changed, or, where the entry had been made by then,
+                the next opening of the log puts the files in place.
+        """
+        with self.writing():
+            intent = placing.intend(self.layout, self.log_id, folder, files, event)
+            try:
+                placing.begin(self.layout, self.signing_key, intent)
+                placing.stage(folder, files)
+                if not intent.entered(self.ledger.entries):
+                    self.append(event, {**facts, "path": intent.path, "files": intent.files})
+            except BaseException:
+                # What can't be done now is done at the next opening.
+                with contextlib.suppress(OSError, DamagedError):
+                    self.ledger.load()
+                    self._resolve()
+                raise
+            self._resolve()
+        return intent.files
+
+    def _resolve(self) -> None:
+        placing.resolve(self.layout, self.log_id, self.public_key, self.ledger.entries)
 
     def data_head(self) -> ledger.Head:
         """Return the head as of the last entry that changes data: no report changes its own subject."""
@@ -116,21 +144,46 @@ def create(
     clock: Clock | None = None,
     entropy: Entropy | None = None,
     signing_key: Ed25519PrivateKey | None = None,
+    terms: bytes | None = None,
 ) -> Log:
-    """Create a log in an empty or missing folder.
+    """Create a log in an empty or missing folder; one that fails leaves nothing and may be tried again.
+
+    Args:
+        root: The folder.
+        clock: Where times come from.
+        entropy: Where pseudonyms, keys and codes come from.
+        signing_key: Overrides the operator's key on this machine.
+        terms: The text that raters agree to, UTF-8; may also be added later.
 
     Raises:
-        UsageError: The folder holds something.
+        UsageError: The folder holds something, or lies inside a log.
     """
     layout = Layout(root)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UsageError(
-            f"{root} is not empty",
-            needed="a new or empty folder",
-            fix="rlhf-audit init ANOTHER-FOLDER",
-        )
-    clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    _check_vacant(layout)
     key = signing_key or checkpoint.load_signing_key(create=True)
+    missing = [path for path in (root, *root.parents) if not path.exists()]
+    try:
+        durable.make_folder(root)
+        with _locked(layout):
+            # Again: another process may have made it a log by now.
+            _check_vacant(layout)
+            try:
+                _clear(layout)
+                _fill(layout, clock or SystemClock(), entropy or SystemEntropy(), key, terms)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    _clear(layout)
+                    layout.lock.unlink(missing_ok=True)
+                raise
+    except BaseException:
+        durable.remove_empty(missing)
+        raise
+    return Log(root, clock, entropy, key)
+
+
+def _fill(
+    layout: Layout, clock: Clock, entropy: Entropy, key: Ed25519PrivateKey, terms: bytes | None
+) -> None:
     log_id = entropy.token(8).hex()
     header = {
         "format_version": FORMAT_VERSION,
@@ -144,11 +197,73 @@ def create(
     _make_folders(layout)
     origin = f"rlhf_audit/{log_id}"
     ledger.create(layout, origin, key)
-    entries = ledger.Ledger(layout, origin, key.public_key().public_bytes_raw())
-    entries.append(key, clock, [("created", {"log_sha256": canonical.sha256_hex(raw)})])
+    events: list[tuple[str, Mapping[str, Any]]] = [("created", {"log_sha256": canonical.sha256_hex(raw)})]
+    if terms is not None:
+        digest = canonical.sha256_hex(terms)
+        durable.write(layout.terms_file(digest), terms)
+        events.append(("terms", {"terms_sha256": digest, "version": 1}))
+    ledger.Ledger(layout, origin, key.public_key().public_bytes_raw()).append(key, clock, events)
     # Last: where there is a header there is a whole log.
     durable.write(layout.header, raw)
-    return Log(root, clock, entropy, key)
+
+
+def _check_vacant(layout: Layout) -> None:
+    """Refuse a folder that holds anything but what an ``init`` that was cut short has left."""
+    root = layout.root
+    around = next((up for up in Path(os.path.realpath(root)).parents if _is_log(Layout(up))), None)
+    if around is not None:
+        raise UsageError(
+            f"{root} lies inside a log",
+            seen=f"log.json in {os.path.relpath(around)!r}",
+            needed="a new folder that lies in no log",
+            fix="rlhf-audit init ANOTHER-FOLDER",
+        )
+    free = not os.path.lexists(root) or (root.is_dir() and not os.path.lexists(layout.header))
+    begun = set(layout.folders) | set(_begun(layout)) | {layout.lock}
+    if not free or any(path not in begun for path in root.rglob("*")):
+        raise UsageError(
+            f"{root} is not empty",
+            seen="a log" if _is_log(layout) else "other files, or no folder",
+            needed="a new or empty folder",
+            fix="rlhf-audit init ANOTHER-FOLDER",
+        )
+
+
+def _is_log(layout: Layout) -> bool:
+    return os.path.isfile(layout.header) and os.path.isdir(layout.ledger)  # noqa: PTH112, PTH113 - never raise
+
+
+def _begun(layout: Layout) -> list[Path]:
+    """Return the files of a log that is not yet one: its header is missing, and nobody was enrolled."""
+    written = [layout.header, layout.entries, layout.checkpoint, layout.pending, *layout.terms.glob("*.md*")]
+    written = [path for path in written if path.parent != layout.terms or _TERMS.fullmatch(path.name)]
+    under_way = [path.with_name(path.name + durable.TEMPORARY_SUFFIX) for path in written]
+    return [*written, *under_way, layout.ledger_lock]
+
+
+def _clear(layout: Layout) -> None:
+    """Remove what an ``init`` that was cut short has left, the header first."""
+    for path in _begun(layout):
+        path.unlink(missing_ok=True)
+    durable.remove_empty(folder for folder in layout.folders if folder.is_dir())
+
+
+@contextlib.contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
+    lock = FileLock(layout.lock, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LockedError(
+            "another process is writing to this log",
+            seen="its lock is held",
+            needed="one writer at a time",
+            fix="wait until the other rlhf-audit has ended, then run this again",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _make_folders(layout: Layout) -> None:
@@ -162,8 +277,10 @@ def _make_folders(layout: Layout) -> None:
 
 def _read_header(layout: Layout) -> dict[str, Any]:
     try:
-        raw = layout.header.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raw = canonical.read_file(layout.header)
+    except PermissionError:
+        raise
+    except OSError as error:
         raise LogError(
             "there is no log here",
             seen=f"no log.json in {os.fspath(layout.root)!r}",
@@ -171,18 +288,24 @@ def _read_header(layout: Layout) -> dict[str, Any]:
             fix="rlhf-audit init LOG",
         ) from error
     try:
-        header: dict[str, Any] = json.loads(raw)
+        header = canonical.parse_object(raw)
         version = header["format_version"]
         if version == FORMAT_VERSION and canonical.json_bytes(header) + b"\n" == raw:
             bytes.fromhex(header["public_key"]), str(header["log_id"])
             return header
     except (ValueError, KeyError, TypeError) as error:
-        raise LogError("log.json can't be read", needed="the file as init wrote it") from error
+        raise _not_ours("log.json can't be read", "no JSON object of ours") from error
     if version == FORMAT_VERSION:
-        raise LogError("log.json is not as init wrote it")
+        raise _not_ours("log.json is not as init wrote it", "other bytes")
     raise LogError(
         "this log is of another format",
         seen=f"log.json says format {ascii(version)[:40]}",
         needed=f"format {FORMAT_VERSION}",
         fix="install the rlhf-audit that wrote it, or a newer one",
+    )
+
+
+def _not_ours(what: str, seen: str) -> LogError:
+    return LogError(
+        what, seen=seen, needed="the file as init wrote it", fix="rlhf-audit verify LOG, or put it back"
     )

@@ -4,6 +4,7 @@ The same text (``script``) can be pasted into any DuckDB shell; a test does so. 
 folder without letting them write there, so a stranger's SQL may only be passed on if it is a single SELECT.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import resources
@@ -14,8 +15,10 @@ import pyarrow as pa
 
 from rlhf_audit.clock import to_text
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import keys
+from rlhf_audit.log import keys, reader
 from rlhf_audit.log.store import Log
+
+_SEALED = re.compile(r"(?:episodes|steps/env=[^/'\"]+|feedback/rater_id=[^/'\"]+)/s-[0-9]+\.parquet")
 
 # Read when there is no file yet: the same columns, no row.
 _EMPTY = {
@@ -99,22 +102,62 @@ def connect(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
         connection.execute("LOAD json; LOAD parquet")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET TimeZone = 'UTC'")
+        files = [path for listed in _sealed_files(log).values() for path in listed]
+        connection.execute("SET VARIABLE sealed_files = ?", [[str(path.resolve()) for path in files]])
         # The lines as they were checked, not the file, which another process may be writing to.
         connection.register("ledger_lines", pa.table({"json": [line.decode() for line in log.ledger.lines]}))
         connection.execute(_views(log, as_of, consented_groups(log, as_of)))
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
-        # All of its kinds: a damaged footer meets DuckDB in many ways.
+        found = unreadable(connection, error)
         connection.close()
-        raise LogError(
-            "a file of this log can't be read",
-            seen=ascii(str(error).split("\n")[0].replace(str(log.layout.root.resolve()) + "/", "")[:160])[
-                1:-1
-            ],
-            needed="sealed Parquet files as record wrote them",
-            fix="rlhf-audit verify LOG",
-        ) from error
+        raise found from error
+    except LogError:
+        connection.close()
+        raise
     return connection
+
+
+def damaged_file(connection: duckdb.DuckDBPyConnection) -> LogError | None:
+    """Return what is wrong with the first sealed file behind the views that can't be read, or None.
+
+    Reads every file: for when a query has failed.
+    """
+    try:
+        row = connection.execute("SELECT getvariable('sealed_files')").fetchone()
+    except duckdb.Error:
+        # What broke the query may have broken the connection.
+        return None
+    for text in (row and row[0]) or ():
+        try:
+            reader.check_file(Path(text), _name(text))
+        except LogError as error:
+            return error
+    return None
+
+
+def unreadable(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> LogError:
+    """Return what a user is told of an error that DuckDB met in the log's own files, by name if known."""
+    return damaged_file(connection) or told(error)
+
+
+def told(error: duckdb.Error) -> LogError:
+    """Return what a user is told of DuckDB's error when there is no connection to ask any more."""
+    first = str(error).strip().split("\n")[0]
+    match = _SEALED.search(first)
+    return LogError(
+        f"{_name(match[0]) if match else 'a file of this log'} can't be read",
+        # Without the way to the log: a home folder may be in it.
+        seen=re.sub(r"[^\s'\"]*/(?=(?:episodes|steps|feedback)/)", "", first)[:160],
+        needed="sealed Parquet files as record wrote them",
+        fix="rlhf-audit verify LOG",
+    )
+
+
+def _name(path: str) -> str:
+    """Return a sealed file's path as the ledger names it."""
+    folders = [*_SEALED.finditer(path)]
+    return folders[-1][0] if folders else path.rpartition("/")[2]
 
 
 def consented_groups(log: Log, as_of: datetime) -> dict[str, dict[str, str]]:

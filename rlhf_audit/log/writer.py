@@ -52,6 +52,7 @@ class SessionWriter:
 
     Raises:
         ConsentError: ``grant`` is not one that the ledger holds.
+        LogError: The rater's key is missing or damaged, so that the session could not be sealed.
     """
 
     def __init__(self, log: Log, grant: Grant, facts: SessionFacts) -> None:
@@ -61,6 +62,7 @@ class SessionWriter:
             for entry in log.ledger.of("consent")
         ):
             raise ConsentError("no grant in the ledger covers this session")
+        keys.read(log.layout, grant.rater_id)
         self._log = log
         self._grant = grant
         self.session_id = _next_session_id(log)

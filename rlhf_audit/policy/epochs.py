@@ -140,16 +140,20 @@ def _program(loss: str, n_arrays: int) -> Any:
         hidden = observations
         for index in range(0, n_arrays - 2, 2):
             hidden = tf.nn.relu(tf.matmul(hidden, weights[index]) + weights[index + 1])
-        return tf.matmul(hidden, weights[-2]) + weights[-1]
+        return tf.matmul(hidden, weights[-2], transpose_b=True) + weights[-1]
+
+    def turned(arrays: Sequence[Any]) -> list[Any]:
+        # Its columns are few, one an action: products with it are several times faster on its transpose.
+        return [*arrays[:-2], tf.transpose(arrays[-2]), arrays[-1]]
 
     def gradients(weights: Sequence[Any], batch: Sequence[Any], penalties: Any, scale: Any) -> list[Any]:
         with tf.GradientTape() as tape:
             tape.watch(weights)
             one_hot = tf.one_hot(batch[1], weights[-1].shape[0])
             total = scale * loss_function(logits_of(weights, batch[0]), one_hot, *batch[2:])
-            squares = [tf.reduce_sum(kernel * kernel, axis=1) for kernel in weights[::2]]
+            squares = [kernel * kernel for kernel in weights[::2]]
             total += penalties[0] / 2 * tf.add_n([tf.reduce_sum(square) for square in squares])
-            norms = tf.sqrt(squares[0] + _SMOOTHING)
+            norms = tf.sqrt(tf.reduce_sum(squares[0], axis=0 if n_arrays == 2 else 1) + _SMOOTHING)
             total += penalties[1] * tf.reduce_sum(_KNEE * tf.math.log(1 + norms / _KNEE))
         found: list[Any] = tape.gradient(total, weights)
         return found
@@ -175,8 +179,8 @@ def _program(loss: str, n_arrays: int) -> Any:
             moves = [rate * m / (tf.sqrt(v) + _EPSILON) for m, v in zip(first, second, strict=True)]
             return index + 1, [w - move for w, move in zip(weights, moves, strict=True)], first, second
 
-        start = (tf.constant(0), list(weights), list(first), list(second))
+        start = (tf.constant(0), turned(weights), turned(first), turned(second))
         _, *result = tf.while_loop(lambda index, *_: index < n_steps, step, start)
-        return result
+        return [turned(arrays) for arrays in result]
 
     return tf.function(program, jit_compile=True)

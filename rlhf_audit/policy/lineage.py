@@ -1,10 +1,12 @@
 """Which raters' rows went into which policy: written to the ledger, read back by erasure."""
 
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rlhf_audit import determinism
+from rlhf_audit.errors import StorageError
 from rlhf_audit.log import artefacts, reader
 from rlhf_audit.log.artefacts import Artefact, ArtefactKind
 from rlhf_audit.log.store import Log
@@ -38,11 +40,8 @@ def session_files(log: Log, session_ids: Iterable[str], watched: Iterable[str] =
 
 def save(log: Log, folder: Path, weights: Weights, manifest: Manifest) -> None:
     """Put a policy in place and enter it in the ledger."""
-    files = store.save(folder, weights, manifest)
-    body = {
+    facts = {
         "name": manifest.name,
-        "path": artefacts.recorded_path(log, folder),
-        "files": files,
         "weights_sha256": manifest.weights_sha256,
         "env_id": manifest.env["env_id"],
         "algorithm": manifest.algorithm,
@@ -51,11 +50,17 @@ def save(log: Log, folder: Path, weights: Weights, manifest: Manifest) -> None:
         "rows": manifest.rows,
         "rater_ids": [share.rater_id for share in manifest.raters],
     }
-    log.append("training", body)
+    with log.writing():
+        store.check_free(folder)
+        log.place(folder, store.files(weights, manifest), ArtefactKind.POLICY.value, facts)
 
 
 def save_live(log: Log, folder: Path, session_id: str, weights: Weights) -> None:
-    """Save what a session taught while it was recorded."""
+    """Save what a session taught while it was recorded.
+
+    Raises:
+        StorageError: The operating system refused; the session itself is kept.
+    """
     recorded = reader.session(log, session_id)
     facts = recorded.facts
     superseded = {row.supersedes for row in recorded.feedback or ()}
@@ -82,7 +87,15 @@ def save_live(log: Log, folder: Path, session_id: str, weights: Weights) -> None
         sessions=[session_id],
         files=session_files(log, [session_id]),
     )
-    save(log, folder, weights, manifest)
+    try:
+        save(log, folder, weights, manifest)
+    except OSError as error:
+        raise StorageError(
+            f"{session_id} is recorded, but what it taught could not be put in place",
+            seen=errno.errorcode.get(error.errno or 0, type(error).__name__),
+            needed="a place for a policy that can be written",
+            fix="rlhf-audit retrain LOG --to policies/ANOTHER-NAME",
+        ) from error
 
 
 def remove(log: Log, policy: Artefact) -> None:

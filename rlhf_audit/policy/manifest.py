@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rlhf_audit import canonical
+from rlhf_audit.errors import UsageError
+from rlhf_audit.policy.network import NetworkSpec, weight_names
+
 SCHEMA = "rlhf_audit.policy/1"
 
 
@@ -63,6 +67,57 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA} | asdict(self)
+
+
+_TYPES: Mapping[str, type] = {
+    "schema": str,
+    "name": str,
+    "log_id": str,
+    "log_head": dict,
+    "env": dict,
+    "network": dict,
+    "weights": list,
+    "weights_sha256": str,
+    "algorithm": str,
+    "parameters": dict,
+    "seed": int,
+    "mode": str,
+    "recipe": dict,
+    "rows": int,
+    "raters": list,
+    "sessions": list,
+    "files": list,
+}
+
+
+def read(raw: bytes) -> tuple[dict[str, Any], NetworkSpec]:
+    """Return a manifest, and the network that it describes.
+
+    Raises:
+        ValueError: It is none of ours, or its parts don't go together.
+    """
+    try:
+        value = canonical.parse_object(raw)
+    except ValueError as error:
+        raise ValueError("a manifest that is not JSON as we write it") from error
+    for name, kind in _TYPES.items():
+        if not isinstance(value.get(name), kind) or isinstance(value[name], bool):
+            raise ValueError(f"a manifest whose {name} is missing or of another type")
+    if value["schema"] != SCHEMA:
+        raise ValueError("a manifest of another format")
+    try:
+        spec = NetworkSpec.from_json(value["network"])
+        env = value["env"]
+        shape, n_actions = env["observation_space"]["shape"], env["action_space"]["n"]
+        fits = (shape, n_actions) == ([spec.observation_dim], spec.n_actions) and spec.to_json() == value[
+            "network"
+        ]
+        named = isinstance(env["env_id"], str) and value["weights"] == list(weight_names(spec))
+    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
+        raise ValueError("a manifest whose env or network can't be read") from error
+    if not (fits and named):
+        raise ValueError("a manifest whose env, network and weights don't go together")
+    return value, spec
 
 
 def card(manifest: Manifest) -> str:

@@ -1,8 +1,9 @@
-"""A policy's folder: weights, manifest and card, put in place all at once."""
+"""A policy's folder: weights, manifest and card."""
 
 import io
-import json
+import math
 import os
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ import numpy as np
 
 from rlhf_audit import canonical
 from rlhf_audit.errors import DigestMismatchError, LogError, UsageError
-from rlhf_audit.log import durable
+from rlhf_audit.log import durable, placing
 from rlhf_audit.policy.manifest import Manifest, card
-from rlhf_audit.policy.network import NetworkSpec, weights_sha256
+from rlhf_audit.policy.manifest import read as read_manifest
+from rlhf_audit.policy.network import NetworkSpec, weight_names, weights_sha256
 from rlhf_audit.types import Weights
 
 WEIGHTS, MANIFEST, CARD = _FILES = "weights.npz", "manifest.json", "CARD.md"
+# Of a file that is being put in place.
+_UNDER_WAY = (placing.STAGED_SUFFIX, placing.STAGED_SUFFIX + durable.TEMPORARY_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -31,31 +35,13 @@ class StoredPolicy:
     manifest: Mapping[str, Any]
 
 
-def save(folder: Path, weights: Weights, manifest: Manifest) -> dict[str, str]:
-    """Write a policy's folder in place of what is there; return each file's SHA-256.
-
-    Raises:
-        UsageError: ``folder`` holds something that is not a policy.
-    """
-    check_free(folder)
-    files = {
+def files(weights: Weights, manifest: Manifest) -> dict[str, bytes]:
+    """Return a policy's files, name and content: always the same bytes for the same policy."""
+    return {
         WEIGHTS: _pack(weights),
         MANIFEST: canonical.json_bytes(manifest.to_json()) + b"\n",
         CARD: card(manifest).encode(),
     }
-    durable.make_folder(folder.parent)
-    coming, going = _beside(folder)
-    for leftover in (coming, going):
-        durable.destroy_tree(leftover)
-    coming.mkdir()
-    for name, data in files.items():
-        durable.write(coming / name, data)
-    if folder.exists():
-        folder.rename(going)
-    coming.rename(folder)
-    durable.sync_folder(folder.parent)
-    durable.destroy_tree(going)
-    return {name: canonical.sha256_hex(data) for name, data in files.items()}
 
 
 def check_free(folder: Path) -> None:
@@ -63,35 +49,31 @@ def check_free(folder: Path) -> None:
 
     Raises:
         UsageError: It holds something that is not a policy, or is no folder.
+        OSError: Nothing can be written there.
     """
     taken = folder.is_symlink() or any(
         path.exists() and not path.is_dir() for path in (folder, *folder.parents)
     )
-    own = {*_FILES, *(name + durable.TEMPORARY_SUFFIX for name in _FILES)}
-    places = [place for place in (folder, *_beside(folder)) if place.is_dir()]
-    if taken or any(path.name not in own for place in places for path in place.iterdir()):
+    own = {*_FILES, *(name + suffix for name in _FILES for suffix in _UNDER_WAY)}
+    if taken or (folder.is_dir() and any(path.name not in own for path in folder.iterdir())):
         raise UsageError(
-            f"{os.fspath(folder)!r} holds something else", needed="a new name, or a policy to replace"
+            f"{os.fspath(folder)!r} holds something else",
+            seen="files that are no policy's, a link, or no folder at all",
+            needed="a new name, or a policy to replace",
+            fix="--to policies/ANOTHER-NAME",
         )
+    durable.check_writable(folder)
 
 
 def destroy(folder: Path) -> None:
-    """Overwrite and remove a policy, and what an interrupted ``save`` may have left beside it.
-
-    Somebody else's files in these places are left alone.
-    """
-    for path in (folder, *_beside(folder)):
-        if path.is_dir() and not path.is_symlink():
-            for name in _FILES:
-                durable.destroy(path / name)
-                durable.destroy(path / (name + durable.TEMPORARY_SUFFIX))
-            if not any(path.iterdir()):
-                path.rmdir()
-                durable.sync_folder(path.parent)
-
-
-def _beside(folder: Path) -> tuple[Path, Path]:
-    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    """Overwrite and remove a policy; somebody else's files in its folder are left alone."""
+    if folder.is_dir() and not folder.is_symlink():
+        for name in _FILES:
+            for suffix in ("", *_UNDER_WAY):
+                durable.destroy(folder / (name + suffix))
+        if not any(folder.iterdir()):
+            folder.rmdir()
+            durable.sync_folder(folder.parent)
 
 
 def load(folder: Path) -> StoredPolicy:
@@ -102,29 +84,70 @@ def load(folder: Path) -> StoredPolicy:
         LogError: A file of it is damaged.
         DigestMismatchError: The weights are not those of the manifest.
     """
+    again = f"rlhf-audit retrain LOG --to {os.fspath(folder)}"
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        with np.load(folder / WEIGHTS, allow_pickle=False) as archive:
-            weights: Weights = tuple((name, archive[name]) for name in manifest["weights"])
-        spec = NetworkSpec.from_json(manifest["network"])
-        needed = str(manifest["weights_sha256"])
+        manifest, spec = read_manifest(canonical.read_file(folder / MANIFEST))
+        weights = _unpack(canonical.read_file(folder / WEIGHTS), spec)
+        needed = manifest["weights_sha256"]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(
             f"there is no policy in {os.fspath(folder)!r}",
+            seen=f"no {MANIFEST}, or no {WEIGHTS}",
             needed="a folder that retrain or record --learn --to has written",
-            fix=f"rlhf-audit retrain LOG --to {os.fspath(folder)}",
+            fix=again,
         ) from error
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise LogError(f"the policy {folder.name} can't be read", fix="retrain it") from error
+    except PermissionError:
+        raise
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, struct.error) as error:
+        # All that zipfile may make of bytes that are none of its own.
+        raise _damaged(folder, str(error) if isinstance(error, ValueError) else "damaged files") from error
     found = weights_sha256(weights)
     if found != needed:
         raise DigestMismatchError(
             f"the weights of {folder.name} are not those of its manifest",
             seen=found[:16],
             needed=needed[:16],
-            fix=f"rlhf-audit retrain LOG --to {os.fspath(folder)}",
+            fix=again,
         )
+    if not all(np.isfinite(array).all() for _, array in weights):
+        raise _damaged(folder, "weights that are not numbers")
     return StoredPolicy(spec, weights, found, manifest)
+
+
+def _damaged(folder: Path, seen: str) -> LogError:
+    return LogError(
+        f"the policy {folder.name} can't be read",
+        seen=seen,
+        needed=f"{MANIFEST} and {WEIGHTS} as they were written, of one shape",
+        fix=f"rlhf-audit retrain LOG --to {os.fspath(folder)}",
+    )
+
+
+def _unpack(raw: bytes, spec: NetworkSpec) -> Weights:
+    """Return the weights that ``_pack`` wrote; nothing is believed, or made room for, but what ``spec`` says.
+
+    Raises:
+        ValueError: They are others.
+    """
+    names = weight_names(spec)
+    shapes = [shape for pair in zip(spec.sizes, spec.sizes[1:], strict=False) for shape in (pair, (pair[1],))]
+    weights = []
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        if archive.namelist() != [f"{name}.npy" for name in names]:
+            raise ValueError("weights of other names than the network has")
+        for name, shape, member in zip(names, shapes, archive.infolist(), strict=True):
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(raw):
+                raise ValueError("weights that were packed otherwise")
+            data = archive.read(member)
+            start = 10 + int.from_bytes(data[8:10], "little")
+            header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+            # Not np.load: it would make room for whatever a header claims.
+            if data[:8] != b"\x93NUMPY\x01\x00" or data[10:start].decode("latin-1").strip() != header:
+                raise ValueError("weights of another shape or type than the network's")
+            if len(data) - start != 4 * math.prod(shape):
+                raise ValueError("weights that are cut short, or go on")
+            weights.append((name, np.frombuffer(data, "<f4", offset=start).reshape(shape).copy()))
+    return tuple(weights)
 
 
 def _pack(weights: Weights) -> bytes:

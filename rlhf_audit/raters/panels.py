@@ -69,7 +69,7 @@ def question_lines(
     """
     columns, rows = size
     where = (
-        f"Question {question.position + 1}",
+        f"Question {_number_of(question)}",
         f"step {question.step}",
         f"return so far {_number(question.return_so_far)}",
     )
@@ -104,7 +104,7 @@ def plain_line(question: Question, meanings: Sequence[str]) -> str:
     """Return one question as a line, for where there is no screen."""
     numbers = ", ".join(observation_texts(question, meanings))
     return (
-        f"question {question.position + 1}: step {question.step}, "
+        f"question {_number_of(question)}: step {question.step}, "
         f"return so far {_number(question.return_so_far)}, {numbers}; "
         f"the agent's move is: {clip(question.action_meaning, 60)}. Is this move correct?"
     )
@@ -116,6 +116,12 @@ def observation_texts(question: Question, meanings: Sequence[str]) -> list[str]:
     if len(meanings) != question.observation.size:
         return values
     return [f"{clip(name, 24)} {value}" for name, value in zip(meanings, values, strict=False)]
+
+
+def _number_of(question: Question) -> str:
+    """Return which question this is, and of how many where that is known."""
+    number = str(question.position + 1)
+    return number if question.n_questions is None else f"{number} of {question.n_questions}"
 
 
 def _foot(question: Question, note: str, size: tuple[int, int], colours: Colours) -> list[str]:

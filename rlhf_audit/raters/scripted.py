@@ -128,7 +128,7 @@ def _character(name: str, env_id: str, peers: Mapping[tuple[str, int], float]) -
         f"no scripted rater {name!r}",
         seen=name,
         needed=f"one of {', '.join(SCRIPTED_NAMES)} (any per cent up to 100, any action)",
-        fix=near(name, SCRIPTED_NAMES),
+        fix=near(name, SCRIPTED_NAMES) or "--source scripted:oracle",
     )
 
 

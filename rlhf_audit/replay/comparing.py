@@ -135,7 +135,7 @@ class RecordedRater:
     def __init__(self, rows: Sequence[Feedback]) -> None:
         self._rows = rows
         self._given = 0
-        self._undos = undos(rows)
+        self._undos = reader.undos((row.kind, row.supersedes) for row in rows)
         self.astray: tuple[str, int] | None = None
 
     def ask(self, question: Question) -> Answer:
@@ -152,18 +152,6 @@ class RecordedRater:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def undos(rows: Sequence[Feedback]) -> set[int]:
-    """Return the rows that take an answer back.
-
-    An undo is a skip that supersedes what stood; a skip that supersedes an undo is an answer.
-    """
-    found: set[int] = set()
-    for number, row in enumerate(rows):
-        if row.kind is Kind.SKIP and row.supersedes is not None and row.supersedes not in found:
-            found.add(number)
-    return found
 
 
 def same(recorded: Any, found: Any) -> bool:

@@ -22,7 +22,7 @@ from rlhf_audit.log.store import Log
 from rlhf_audit.policy import store
 from rlhf_audit.policy.live import LiveLearner
 from rlhf_audit.policy.network import NetworkSpec, initial_weights, weights_sha256
-from rlhf_audit.replay.comparing import Comparer, Difference, DifferenceFound, RecordedRater, same, undos
+from rlhf_audit.replay.comparing import Comparer, Difference, DifferenceFound, RecordedRater, same
 from rlhf_audit.seeds import child_seed
 from rlhf_audit.session import Fixed, Learner, Limits, Moment, acting, interview
 from rlhf_audit.types import Feedback, Kind, Weights
@@ -80,7 +80,9 @@ def replay(log: Log, session_id: str) -> RolloutDiff:
     """
     recorded = reader.session(log, session_id)
     if not recorded.episodes:
-        return RolloutDiff(session_id, 0, None, "environment", "rates the steps of another session")
+        rated = recorded.facts["rates"]
+        note = f"rates the steps of {rated}, which are compared there" if rated else ""
+        return RolloutDiff(session_id, 0, None, "environment", note)
     record = envs.EnvRecord.from_json(json.dumps(recorded.facts["env"]))
     with contextlib.closing(envs.open_env(record.env_id)) as env:
         envs.check_same(record, env, versions=False)
@@ -210,7 +212,7 @@ def _candidates(rows: Sequence[Feedback], comparer: Comparer) -> tuple[list[int]
     Likely are those since the last step that agreed. The others are some before, since a policy that is all
     but certain may show a difference late. What was taken back by then shows in no step, but in the weights.
     """
-    taken_back = undos(rows)
+    taken_back = reader.undos((row.kind, row.supersedes) for row in rows)
     gone = {rows[number].supersedes for number in taken_back if number < comparer.rows}
     answers = [number for number in reversed(range(comparer.rows)) if number not in taken_back]
     if comparer.suspects:

@@ -45,7 +45,8 @@ _ANYTHING = Topic((), "Read the question and the table, and ask the raters conce
 
 PENDING = Topic(
     ("pending", "overdue", "erasure"),
-    "Erase now (`rlhf-audit erase LOG RATER --apply`), and give the rater the receipt.",
+    "Erase now (`rlhf-audit erase LOG RATER --apply`), and give the rater the receipt. An erasure takes all"
+    " that they gave: ask those first who took back only some purposes.",
     Picture.CONSENT,
 )
 """The one kind of audit that names people who have withdrawn."""

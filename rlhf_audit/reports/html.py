@@ -46,7 +46,7 @@ def render_report(document: Mapping[str, Any]) -> str:
         .render(
             document=document,
             audits=[
-                {**audit, "figure": beside.get(audit["id"]), "groups": _row_groups(audit["rows"])}
+                {**audit, "figures": beside.get(audit["id"], []), "groups": _row_groups(audit["rows"])}
                 for audit in document["audits"]
             ],
             record_figures=[alone[picture] for picture in _RECORD_PICTURES if picture in alone],
@@ -72,7 +72,7 @@ def render_receipt(receipt: Mapping[str, Any]) -> str:
     )
 
 
-def _figures(document: Mapping[str, Any]) -> tuple[dict[str, Figure], dict[Picture, Figure]]:
+def _figures(document: Mapping[str, Any]) -> tuple[dict[str, list[Figure]], dict[Picture, Figure]]:
     """Return the figures by id of the audit that they stand beside, and those that no audit is about."""
     points = document["figures"]
     scripted = {rater["rater_id"] for rater in document["raters"] if rater["scripted"] is not None}
@@ -97,25 +97,32 @@ def _figures(document: Mapping[str, Any]) -> tuple[dict[str, Figure], dict[Pictu
         ),
         Picture.AGREEMENT: figures.agreement("fig-agreement", coefficients),
     }
-    beside = {audits[picture][0]["id"]: figure for picture, figure in common.items() if picture in audits}
-    alone = {picture: figure for picture, figure in common.items() if picture not in audits}
+    # Where raters disagree is read beside how much they do, where no audit is about it.
+    places = {picture: found[0]["id"] for picture, found in audits.items()}
+    if Picture.AGREEMENT in places:
+        places.setdefault(Picture.EPISODE, places[Picture.AGREEMENT])
+    beside: dict[str, list[Figure]] = {}
+    for picture in (one for one in _RECORD_PICTURES if one in places):
+        beside.setdefault(places[picture], []).append(common[picture])
+    alone = {picture: figure for picture, figure in common.items() if picture not in places}
     as_of = document["log"]["as_of"]
     alone[Picture.CONSENT] = timeline.consent("fig-consent", points["spells"], scripted, as_of)
     for number, audit in enumerate(document["audits"]):
-        beside |= _own_figure(f"fig-{number + 1}", audit, scripted)
+        own = _own_figure(f"fig-{number + 1}", audit, scripted)
+        if own is not None:
+            beside[audit["id"]] = [own]
     return beside, alone
 
 
-def _own_figure(uid: str, audit: Mapping[str, Any], scripted: set[str]) -> dict[str, Figure]:
+def _own_figure(uid: str, audit: Mapping[str, Any], scripted: set[str]) -> Figure | None:
+    """Return the figure of an audit's own rows; None where the points of the record show it better."""
     topic = guidance.topic(audit["id"])
     if topic.picture is Picture.HEAT_MAP:
-        return {audit["id"]: heat_map(uid, audit["rows"], scripted)}
+        return heat_map(uid, audit["rows"], scripted)
     if topic.picture is Picture.INTERVALS:
         axis = audit["measures"] or "value of the statistic"
-        return {
-            audit["id"]: figures.intervals(uid, audit["title"], axis, audit["rows"], scripted, topic.neutral)
-        }
-    return {}
+        return figures.intervals(uid, audit["title"], axis, audit["rows"], scripted, topic.neutral)
+    return None
 
 
 def _row_groups(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
@@ -151,6 +158,7 @@ def _environment() -> Environment:
         "tally": _tally,
         "figure": _figure,
     }
+    environment.tests["counted"] = _is_counted
     return environment
 
 
@@ -215,11 +223,18 @@ def _chance(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def _is_counted(row: Mapping[str, Any]) -> bool:
+    """Say whether a row is a count that its own note explains: nothing was estimated."""
+    return row["lower"] is None and row["p"] is None and row["note"] not in ("", "ok")
+
+
 def _sure(row: Mapping[str, Any]) -> str:
     """Return how sure a finding is, in words that claim no more than the test does."""
     chance = row["q"] if row["q"] is not None else row["p"]
+    if chance is None and _is_counted(row):
+        return "this is counted, not estimated"
     if chance is None:
-        return "no test of chance applies: the value itself is the finding"
+        return "no test of chance applies: the interval says how exact the value is"
     for limit, words in ((0.001, "very unlikely to be chance"), (0.01, "unlikely to be chance")):
         if chance < limit:
             return f"{words} (q {_chance(chance)})"

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_audit import canonical
 from rlhf_audit.audits import runner
 from rlhf_audit.errors import UsageError
-from rlhf_audit.log import artefacts, durable, views
+from rlhf_audit.log import durable, views
 from rlhf_audit.log.artefacts import ArtefactKind
 from rlhf_audit.log.store import Log
 from rlhf_audit.reports import document, gather, html
@@ -30,7 +29,7 @@ def publish(log: Log, folder: Path) -> Published:
         UsageError: ``folder`` is a place of the log's own data.
     """
     with log.writing():
-        path = artefacts.recorded_path(log, folder)
+        path = log.layout.recorded(folder)
         if not f"{path}/".startswith(("../", "reports/")):
             raise UsageError(
                 "a report can't be written among the log's own files",
@@ -38,6 +37,7 @@ def publish(log: Log, folder: Path) -> Published:
                 needed="a folder outside the log, or one in its reports/",
                 fix="rlhf-audit report LOG --to LOG/reports/NAME",
             )
+        durable.check_writable(folder)
         connection = views.connect(log, log.clock.now())
         try:
             audits = runner.run(connection)
@@ -53,11 +53,5 @@ def publish(log: Log, folder: Path) -> Published:
         built = document.build(facts, audits, points)
         # The page is made from the file's bytes, so that the one can always be made again from the other.
         contents = {JSON: document.report_bytes(built), HTML: html.render_report(built).encode()}
-        durable.make_folder(folder)
-        for name, data in contents.items():
-            durable.write(folder / name, data)
-        digests = {name: canonical.sha256_hex(data) for name, data in contents.items()}
-        known = artefacts.find(log, ArtefactKind.REPORT, path)
-        if known is None or known.facts["files"] != digests:
-            log.append("report", {"path": path, "files": digests, "rater_ids": raters})
+        log.place(folder, contents, ArtefactKind.REPORT.value, {"rater_ids": raters})
     return Published(folder / HTML, folder / JSON, sum(len(audit.findings) for audit in audits))

@@ -1,52 +1,93 @@
 """Taking a rater out of everything: each step may be cut short, and is rolled forward on the next open.
 
 The order is DESIGN.md's, section 5: intent, policies and reports that hold the rater, key, folder, journals,
-policies trained again, reports made again, done, residue scan, receipt.
+policies trained again, reports made again, done, residue scan, receipt. What is in the way is noted and
+passed over: the erasure is then unfinished, and goes on with the next open once the way is free.
 """
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from rlhf_audit import canonical
 from rlhf_audit.consent import register
-from rlhf_audit.errors import ConsentError, DamagedError, LockedError, LogError, UsageError
-from rlhf_audit.log import artefacts, durable, journal, keys, reader, writer
+from rlhf_audit.errors import CheckFailedError, ConsentError, DamagedError, LockedError, UsageError
+from rlhf_audit.log import artefacts, durable, journal, writer
 from rlhf_audit.log.artefacts import Artefact, ArtefactKind
 from rlhf_audit.log.ledger import Entry
 from rlhf_audit.log.store import Log
-from rlhf_audit.policy import lineage, store
-from rlhf_audit.withdrawal import plan, receipt, residue
+from rlhf_audit.withdrawal import holdings, plan, receipt, removal, residue
+from rlhf_audit.withdrawal.holdings import State
+from rlhf_audit.withdrawal.removal import Removal
 
 Say = Callable[[str], None]
-_OWN_SUFFIXES = {".parquet", ".key", ".md", ".json", ".jsonl", ".html"}
 
 
 @dataclass(frozen=True)
 class Erased:
-    """What an erasure did."""
+    """What an erasure did.
+
+    Attributes:
+        found: Places in which the search found the rater, or which it could not search.
+    """
 
     rater_id: str
     done: Mapping[str, Any]
     receipt: Path
+    found: Sequence[str]
+
+    @property
+    def left(self) -> list[Mapping[str, Any]]:
+        """What was not where it should be, or not what it should be, so that data of the rater may stay."""
+        return plan.left(self.done)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing of the rater is known to be left within reach."""
+        return not (self.left or self.found)
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``erase --apply --json`` prints."""
-        policies = [
-            {name: policy[name] for name in ("name", "before", "after")} for policy in self.done["policies"]
-        ]
-        kept = {name: self.done[name] for name in ("rows", "files", "reports", "exports")}
-        return (
-            {"rater_id": self.rater_id, "applied": True}
-            | kept
-            | {"policies": policies, "receipt": self.receipt.as_posix()}
+        return plan.told(self.done, found=list(self.found)) | {
+            "applied": True,
+            "policies": [
+                {n: policy[n] for n in ("name", "before", "after")} for policy in self.done["policies"]
+            ],
+            "receipt": self.receipt.as_posix(),
+        }
+
+
+class UnfinishedError(CheckFailedError):
+    """An erasure in whose way something is: what could be destroyed is, and the rest stays due.
+
+    Args:
+        intent: The ledger's entry of it.
+        blocked: What is in the way, path and why.
+    """
+
+    def __init__(self, intent: Mapping[str, Any], blocked: Mapping[str, str]) -> None:
+        self.intent = intent
+        self.blocked = dict(blocked)
+        rater_id = intent["rater_id"]
+        super().__init__(
+            f"the erasure of {rater_id} is not finished: something is in its way",
+            seen=", ".join(f"{path} {why}" for path, why in self.blocked.items()),
+            needed="nothing there that can't be destroyed",
+            fix=f"take it away, then rlhf-audit erase LOG {rater_id} --apply",
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``erase --apply --json`` prints."""
+        obstacles = [{"path": path, "problem": why} for path, why in self.blocked.items()]
+        return plan.told(self.intent, obstacles=obstacles) | {
+            "applied": True,
+            "policies": [
+                {"name": policy["name"], "before": policy["before"], "after": None}
+                for policy in self.intent["policies"]
+            ],
+        }
 
 
 def _quiet(_sentence: str) -> None:
@@ -54,7 +95,7 @@ def _quiet(_sentence: str) -> None:
 
 
 def apply(log: Log, rater_id: str, say: Say = _quiet) -> Erased:
-    """Erase a rater: everything they gave, and what was learnt from it.
+    """Erase a rater: everything they gave, and what was learnt from it; or finish what has begun of it.
 
     Args:
         log: From where.
@@ -62,24 +103,21 @@ def apply(log: Log, rater_id: str, say: Say = _quiet) -> Erased:
         say: Told each step, for a person to read.
 
     Raises:
+        UnfinishedError: Something is in the way. All else is done; do it again when it is gone.
         UsageError: Nobody of that name is here: never enrolled and erased are one answer.
         LockedError: Another process is writing.
     """
     with log.writing():
-        writer.recover(log)
-        planned = plan.make(log, rater_id)
-        register.withdraw(log, rater_id)
-        needles = _needles(log, rater_id)
-        body = {
-            "rater_id": rater_id,
-            "rows": planned.rows,
-            "files": list(planned.files),
-            "redacted": list(planned.redacted),
-            "policies": [dict(policy) for policy in planned.policies],
-            "reports": list(planned.reports),
-            "exports": [dict(export) for export in planned.exports],
-        }
-        intent = log.append("erasure-intent", body)
+        intent = plan.unfinished(log).get(rater_id)
+        if intent is None:
+            with contextlib.suppress(OSError):
+                writer.recover(log)
+            planned = plan.make(log, rater_id)
+            register.withdraw(log, rater_id)
+            needles = _needles(log, rater_id)
+            intent = log.append("erasure-intent", planned.to_intent())
+        else:
+            needles = _needles(log, rater_id)
         return _finish(log, intent, needles, say)
 
 
@@ -102,40 +140,74 @@ def heal(log: Log, repeat: bool = True) -> list[str]:
             said.extend(_healed(log, repeat))
     except (DamagedError, OSError) as error:
         # What is damaged elsewhere must not keep a rater from withdrawing, or anybody from reading.
-        what = error.what if isinstance(error, DamagedError) else error.strerror
-        said.append(f"what a crash cut short could not all be finished now: {what}")
+        said.append(_unhealed(log, error))
     return said
 
 
 def _healed(log: Log, repeat: bool) -> Iterator[str]:
-    for stray in _strays(log):
-        durable.destroy_tree(stray)
-    for name in writer.recover(log):
-        yield f"sealed session {name}, which had been cut short"
+    for stray in removal.strays(log):
+        with contextlib.suppress(OSError):
+            durable.destroy(stray, shared=False)
+    for folder in removal.going(log):
+        durable.destroy_tree(folder, [])
+    try:
+        for name in writer.recover(log):
+            yield f"sealed session {name}, which had been cut short"
+    except OSError as error:
+        yield _unhealed(log, error)
     for rater_id in come_back(log) if repeat else []:
-        _destroy_rater(log, rater_id)
-        log.append("erasure-repeated", {"rater_id": rater_id})
-        yield "erased again a rater whom a restored backup had brought back"
-    for intent in _unfinished(log):
-        _finish(log, intent, _needles(log, intent.body["rater_id"]), _quiet)
-        yield "completed an erasure that had been cut short"
+        yield _repeated(log, rater_id)
+    for intent in plan.unfinished(log).values():
+        try:
+            _finish(log, intent, _needles(log, intent.body["rater_id"]), _quiet)
+            yield "completed an erasure that had been cut short"
+        except UnfinishedError as error:
+            yield f"{error.what}; {error.seen}"
+
+
+def _unhealed(log: Log, error: DamagedError | OSError) -> str:
+    why = f"{error.what}; {error.seen}" if isinstance(error, DamagedError) else str(error.strerror)
+    if isinstance(error, OSError) and error.filename:
+        why = f"{plan.named(log, Path(os.fsdecode(error.filename)))}: {why}"
+    return f"what a crash cut short could not all be finished now: {why}"
+
+
+def _repeated(log: Log, rater_id: str) -> str:
+    again = Removal(log, rater_id)
+    again.key_and_rows()
+    if again.blocked:
+        why = ", ".join(f"{path} {why}" for path, why in again.blocked.items())
+        return f"an erased rater is back and can't be erased again: {why}"
+    log.append("erasure-repeated", {"rater_id": rater_id})
+    left = [path for path, note in again.notes.items() if note["stays"]]
+    more = f"; left alone, since it is not what the ledger names: {', '.join(left)}" if left else ""
+    return f"erased again a rater whom a restored backup had brought back{more}"
 
 
 def come_back(log: Log) -> list[str]:
-    """Return erased raters whose key or rows are there again."""
-    done = [entry.body["rater_id"] for entry in log.ledger.of("erasure-done")]
+    """Return erased raters whose key or rows are there again, or a journal that can't be read."""
     layout = log.layout
-    return [r for r in done if layout.key_file(r).exists() or layout.rater_folder(r).exists()]
+
+    def is_back(rater_id: str) -> bool:
+        places = (layout.key_file(rater_id), layout.rater_folder(rater_id))
+        opened = journal.open_sessions(layout)
+        told = any(journal.mentions(layout, session_id, {rater_id}) for session_id in opened)
+        return told or any(map(os.path.lexists, places))
+
+    done = [entry.body["rater_id"] for entry in log.ledger.of("erasure-done")]
+    return [rater_id for rater_id in done if is_back(rater_id)]
 
 
 def _needs_healing(log: Log) -> bool:
     return (
         log.layout.pending.exists()
+        or log.layout.placing.exists()
         or any(log.layout.ledger.glob(f"*{durable.TEMPORARY_SUFFIX}"))
         or any(log.layout.journal.glob("*"))
-        or bool(_unfinished(log))
+        or bool(plan.unfinished(log))
         or bool(come_back(log))
-        or bool(_strays(log))
+        or bool(removal.going(log))
+        or bool(removal.strays(log))
     )
 
 
@@ -146,148 +218,68 @@ def _may_write(log: Log) -> bool:
         return False
 
 
-def _strays(log: Log) -> list[Path]:
-    """Return what a crash left half-written or half-destroyed, and what no ledger entry came to name.
-
-    The ledger clears its own, since a withdrawal may be writing there.
-    """
-    layout = log.layout
-    found = [path for path in layout.root.rglob(f"*{durable.TEMPORARY_SUFFIX}") if path.is_file()]
-    # Only what our own writes are called on the way: somebody's draft.tmp is theirs.
-    found = [path for path in found if Path(path.stem).suffix in _OWN_SUFFIXES]
-    found = [path for path in found if layout.ledger not in path.parents]
-    found += [going for going in (_going(log),) if going.exists()]
-    enrolled = {entry.body["rater_id"] for entry in log.ledger.of("enrolled")}
-    for path in layout.keys.glob("r-*.key"):
-        # An enrolment that was cut short. Other unknown keys are left, for `verify` to name.
-        if (
-            path.stem not in enrolled
-            and not layout.rater_folder(path.stem).exists()
-            and _is_key(log, path.stem)
-        ):
-            found.append(path)
-    shown = {entry.body["terms_sha256"] for entry in log.ledger.of("terms")}
-    for path in layout.terms.glob("*.md"):
-        if path.stem not in shown and path.stem == canonical.file_sha256(path):
-            found.append(path)
-    return sorted(found)
-
-
-def _going(log: Log) -> Path:
-    """Return a rater's folder while it is destroyed: no view finds it, and its name tells nothing."""
-    return log.layout.feedback / ".erasing"
-
-
-def _is_key(log: Log, rater_id: str) -> bool:
-    try:
-        return bool(keys.read(log.layout, rater_id))
-    except LogError:
-        return False
-
-
 def _needles(log: Log, rater_id: str) -> residue.Needles:
     """Return what to look for; a key that is damaged or gone keeps nobody from being erased."""
-    try:
-        return residue.needles_of(keys.read(log.layout, rater_id))
-    except LogError:
-        return residue.needles_of_id(rater_id)
-
-
-def _unfinished(log: Log) -> list[Entry]:
-    receipts = {entry.body["rater_id"] for entry in log.ledger.of("receipt")}
-    return [entry for entry in log.ledger.of("erasure-intent") if entry.body["rater_id"] not in receipts]
+    key = holdings.readable_key(log, rater_id)
+    return residue.needles_of(key) if key else residue.needles_of_id(rater_id)
 
 
 def _finish(log: Log, intent: Entry, needles: residue.Needles, say: Say) -> Erased:
     rater_id = intent.body["rater_id"]
     done = next((e for e in log.ledger.of("erasure-done") if e.body["rater_id"] == rater_id), None)
+    halts = [entry.body for entry in log.ledger.of("erasure-halted") if entry.body["rater_id"] == rater_id]
+    notes = [note for body in (intent.body, *halts) for note in body.get("places", ())]
+    halted = {obstacle["path"] for body in halts for obstacle in body["obstacles"]}
+    work = Removal(log, rater_id, notes, halted)
     if done is None:
         say("setting aside the policies and reports that hold the rater")
-        _quarantine(log, intent)
+        work.policies_and_reports()
         say("destroying the key and the rows")
-        _destroy_rater(log, rater_id)
-        writer.recover(log)
+        work.key_and_rows()
+        with work.trying(log.layout.relative(log.layout.journal)):
+            writer.recover(log)
         for session_id in intent.body["redacted"]:
-            _redact(log, session_id)
-        policies = [_train_again(log, policy, rater_id, say) for policy in intent.body["policies"]]
+            work.redact(session_id)
+        policies = [_train_again(work, policy, say) for policy in intent.body["policies"]]
         for path in intent.body["reports"]:
-            _report_again(log, path, rater_id, say)
+            with work.trying(path):
+                _report_again(work, path, say)
+        if work.blocked:
+            raise _halted(log, intent, work)
         kept = {name: intent.body[name] for name in ("rater_id", "rows", "files", "reports", "exports")}
         body = kept | {"redacted": intent.body["redacted"], "policies": policies}
-        done = log.append("erasure-done", body)
+        done = log.append("erasure-done", body | {"places": list(work.notes.values())})
     say("searching every byte for what may be left")
     found = residue.scan(log, needles)
-    path = receipt.write(log, intent, done, found)
-    return Erased(rater_id, done.body, path)
+    with work.trying(log.layout.relative(log.layout.receipts)):
+        path = receipt.write(log, intent, done, found)
+        return Erased(rater_id, done.body, path, [*found.found, *found.unread])
+    raise _halted(log, intent, work)
 
 
-def _quarantine(log: Log, intent: Entry) -> None:
-    rater_id = intent.body["rater_id"]
-    for policy in lineage.taught_by(log, rater_id):
-        if plan.is_ours(log, policy):
-            store.destroy(policy.folder)
-    for report in artefacts.current(log, ArtefactKind.REPORT):
-        if report.holds(rater_id):
-            artefacts.destroy_files(report)
+def _halted(log: Log, intent: Entry, work: Removal) -> UnfinishedError:
+    """Enter in the ledger what is in the way; once, however often it is met."""
+    listed = [{"path": path, "problem": why} for path, why in sorted(work.blocked.items())]
+    body = {"rater_id": work.rater_id, "obstacles": listed, "places": list(work.notes.values())}
+    before = [e.body for e in log.ledger.of("erasure-halted") if e.body["rater_id"] == work.rater_id]
+    if before[-1:] != [body]:
+        log.append("erasure-halted", body)
+    return UnfinishedError(intent.body, work.blocked)
 
 
-def _destroy_rater(log: Log, rater_id: str) -> None:
-    layout = log.layout
-    durable.destroy(layout.key_file(rater_id))
-    going = _going(log)
-    durable.destroy_tree(going)
-    folder = layout.rater_folder(rater_id)
-    if folder.exists():
-        folder.rename(going)
-        durable.sync_folder(layout.feedback)
-    durable.destroy_tree(going)
-    grants = {e.body["grant_id"] for e in log.ledger.of("consent") if e.body["rater_id"] == rater_id}
-    words = {rater_id} | {f'"{grant_id}"' for grant_id in grants}
-    for session_id in journal.open_sessions(layout):
-        if journal.mentions(layout, session_id, words):
-            journal.discard(layout, session_id)
-
-
-def _redact(log: Log, session_id: str) -> None:
-    """Blank what a live policy's weights left in the steps: a few answers could be guessed from it."""
-    if any(entry.body["session_id"] == session_id for entry in log.ledger.of("redaction")):
-        return
-    facts = reader.session_facts(log, session_id)
-    files = []
-    for file in facts["files"]:
-        if "sha256" not in file:
-            continue
-        path = log.layout.root / file["path"]
-        try:
-            durable.rewrite(path, lambda old, new: _blank(log, old, new))
-        except LogError:
-            # What can't be read can't be blanked, and must not stay; `verify` names the file from now on.
-            durable.destroy(path)
-            continue
-        files.append({"path": file["path"], "rows": file["rows"], "sha256": canonical.file_sha256(path)})
-    log.append("redaction", {"session_id": session_id, "files": files})
-
-
-def _blank(log: Log, old: Path, new: Path) -> None:
-    table = reader.read_parquet(log, old)
-    for name in ("action_probability", "behaviour_policy_sha256"):
-        if name in table.column_names:
-            place = table.column_names.index(name)
-            blank = pa.nulls(table.num_rows, table.schema.field(name).type)
-            table = table.set_column(place, table.schema.field(name), blank)
-    pq.write_table(table, new, **writer.PARQUET)
-
-
-def _train_again(log: Log, policy: Mapping[str, Any], rater_id: str, say: Say) -> dict[str, Any]:
-    path = policy["path"]
+def _train_again(work: Removal, policy: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    log, path = work.log, policy["path"]
     entry = artefacts.find(log, ArtefactKind.POLICY, path)
-    if entry is not None and entry.holds(rater_id):
+    if entry is not None and entry.holds(work.rater_id) and not work.is_blocked(path):
         say(f"training {policy['name']} again without the rater")
-        if not policy["found"]:
-            artefacts.removed(log, ArtefactKind.POLICY, path)
-        elif not _retrained(log, entry):
-            lineage.remove(log, entry)
-        entry = artefacts.find(log, ArtefactKind.POLICY, path)
+        with work.trying(path):
+            if not (policy["found"] and _retrained(log, entry)):
+                artefacts.removed(log, ArtefactKind.POLICY, path)
+            _forget(log, ArtefactKind.POLICY, entry, work.rater_id)
+    # Behind a link its place has another name by now.
+    now = {path, log.layout.recorded(log.layout.recorded_folder(path))}
+    current = [one for one in artefacts.current(log, ArtefactKind.POLICY) if one.path in now]
+    entry = current[-1] if current else None
     outcome = "retrained" if entry else "removed" if policy["found"] else "not found"
     return {
         "name": policy["name"],
@@ -312,16 +304,27 @@ def _retrained(log: Log, policy: Artefact) -> bool:
     return True
 
 
-def _report_again(log: Log, path: str, rater_id: str, say: Say) -> None:
+def _forget(log: Log, kind: ArtefactKind, made: Artefact, rater_id: str) -> None:
+    """End what still holds the rater in the ledger: behind a link it was made again under another name."""
+    now = artefacts.find(log, kind, made.path)
+    if now is not None and now.holds(rater_id):
+        artefacts.removed(log, kind, made.path)
+
+
+def _report_again(work: Removal, path: str, say: Say) -> None:
+    log = work.log
     report = artefacts.find(log, ArtefactKind.REPORT, path)
-    if report is None or not report.holds(rater_id):
+    if report is None or not report.holds(work.rater_id) or work.is_blocked(path):
         return
     # A link, or other files in its place: that is somebody else's folder now.
-    taken = any((report.folder / name).exists() for name in report.facts["files"])
-    if taken or report.folder.is_symlink() or not report.folder.is_dir():
-        artefacts.removed(log, ArtefactKind.REPORT, path)
-        return
-    from rlhf_audit.reports import publish  # here, so that opening a log never waits for matplotlib
+    taken = any(os.path.lexists(report.folder / name) for name in report.facts["files"])
+    here = report.folder.is_dir() and not report.folder.is_symlink()
+    theirs = [note for name, note in work.notes.items() if name.startswith(f"{path}/")]
+    was_linked = any(note["state"] == State.THEIRS for note in theirs) and not os.path.lexists(report.folder)
+    if not taken and (here or was_linked):
+        from rlhf_audit.reports import publish  # here, so that opening a log never waits for matplotlib
 
-    say("making a report again without the rater")
-    publish.publish(log, report.folder)
+        say("making a report again without the rater")
+        with contextlib.suppress(UsageError):
+            publish.publish(log, report.folder)
+    _forget(log, ArtefactKind.REPORT, report, work.rater_id)

@@ -1,6 +1,7 @@
 """The receipt of an erasure: signed JSON for machines, and a page for the rater."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from rlhf_audit import canonical
 from rlhf_audit.log import durable
 from rlhf_audit.log.ledger import Entry
 from rlhf_audit.log.store import Log
+from rlhf_audit.withdrawal import plan
+from rlhf_audit.withdrawal.holdings import Kind, State
 from rlhf_audit.withdrawal.residue import Scan
 
 SCHEMA = "rlhf_audit.receipt/1"
@@ -54,16 +57,22 @@ def signature_holds(path: Path, public_key: bytes) -> bool:
 
 def _content(log: Log, receipt_id: str, intent: Entry, done: Entry, scan: Scan) -> dict[str, Any]:
     withdrawn = [e for e in log.ledger.of("withdrawal") if e.body["rater_id"] == intent.body["rater_id"]]
+    left = plan.left(done.body)
+    # What was found to be there and was not destroyed.
+    complete = all(note["state"] == State.MISSING for note in left)
+    rows = [note for note in left if note["kind"] == Kind.ROWS]
+    gone = [path for path in done.body["files"] if path not in {note["path"] for note in left}]
     return {
         "schema": SCHEMA,
         "receipt_id": receipt_id,
         "log_id": log.log_id,
         "rater_id": intent.body["rater_id"],
         "requested_at": withdrawn[-1].at if withdrawn else intent.at,
-        "completed_at": done.at,
+        "completed_at": done.at if complete else None,
         "deleted": {
-            "rows": done.body["rows"],
-            "files": len(done.body["files"]),
+            "rows": done.body["rows"] - sum(note["rows"] for note in rows),
+            "files": len(gone),
+            "key": not any(note["kind"] == Kind.KEY for note in left),
             "policies": [
                 {name: policy[name] for name in ("name", "before", "after", "outcome")}
                 for policy in done.body["policies"]
@@ -79,6 +88,7 @@ def _content(log: Log, receipt_id: str, intent: Entry, done: Entry, scan: Scan) 
             "structures": scan.structures,
             "found": len(scan.found),
             "places": list(scan.found),
+            "unread": list(scan.unread),
             "alias_and_key_searched": scan.looked_for_secrets,
         },
         "log_head": log.ledger.head_at(done.seq + 1).to_json(),
@@ -118,6 +128,14 @@ def _stays(done: Entry, scan: Scan) -> list[dict[str, str]]:
                     "why": "It was not in its place. Whoever holds it must train it again or delete it.",
                 }
             )
+    stays += [told for told in map(_apart, done.body.get("places", ())) if told is not None]
+    for name in scan.unread:
+        stays.append(
+            {
+                "what": f"what is in {name}, if it is about you.",
+                "why": "The search could not read it. A person must look.",
+            }
+        )
     for name in scan.found:
         stays.append(
             {
@@ -126,3 +144,27 @@ def _stays(done: Entry, scan: Scan) -> list[dict[str, str]]:
             }
         )
     return stays
+
+
+def _apart(note: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return what a rater is told of a file that was not simply a file in its place."""
+    name, led = note["path"], note["leads_to"]
+    where = f"what is in {led}, where {name} led to" if led else f"what was in {name}"
+    if note["state"] == State.MISSING:
+        return {
+            "what": f"{where}, if there is a copy of it elsewhere.",
+            "why": "It was not in its place. Whoever holds it must delete it.",
+        }
+    if note["state"] == State.OTHER:
+        there = "under its other names" if not led and note["names"] > 1 else "there"
+        return {
+            "what": f"{where}: it is still {there}.",
+            "why": "It is not what we had written down, so it may be somebody else's and we left it alone. "
+            "If it is yours, whoever keeps it must delete it.",
+        }
+    if note["names"] > 1:
+        return {
+            "what": f"other names of {led or name}.",
+            "why": "They named the same file. What it held is deleted under all of them; the names stay.",
+        }
+    return None

@@ -6,6 +6,7 @@ page is opened too: values, dictionary pages, statistics, footers, and file and 
 
 import base64
 import binascii
+import contextlib
 import html
 import json
 import os
@@ -16,6 +17,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
+from rlhf_audit import canonical
 from rlhf_audit.log import artefacts
 from rlhf_audit.log.artefacts import ArtefactKind
 from rlhf_audit.log.keys import RaterKey
@@ -49,6 +51,7 @@ class Scan:
     Attributes:
         found: Files in which something is left, relative to the log.
         looked_for_secrets: Alias and key were searched for too.
+        unread: Files that could not be searched.
     """
 
     files: int
@@ -56,6 +59,7 @@ class Scan:
     structures: int
     found: tuple[str, ...]
     looked_for_secrets: bool
+    unread: tuple[str, ...] = ()
 
 
 def needles_of(key: RaterKey) -> Needles:
@@ -110,39 +114,61 @@ def holds(data: bytes, needles: Iterable[bytes]) -> bool:
 
 
 def scan(log: Log, needles: Needles) -> Scan:
-    """Search the log, the policies and the reports that its ledger names."""
+    """Search the log, the policies and the reports that its ledger names, and what links in them lead to."""
     root = log.layout.root
     n_files = n_bytes = n_structures = 0
-    found = []
+    found, unread = [], []
     for path in places(log):
-        outside = Path(os.path.relpath(path.resolve(), root.resolve())).as_posix()
+        outside = Path(os.path.relpath(path.parent.resolve() / path.name, root.resolve())).as_posix()
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else outside
         data = b""
-        if path.is_file():
-            data = path.read_bytes()
-            n_files, n_bytes = n_files + 1, n_bytes + len(data)
-            n_structures += 1 + data.count(_ZSTD_MAGIC)
+        try:
+            if path.is_file():
+                data = canonical.read_file(path)
+                n_files, n_bytes = n_files + 1, n_bytes + len(data)
+                n_structures += 1 + data.count(_ZSTD_MAGIC)
+            # Where a link leads may be named after somebody too.
+            spelt = name + (os.fsdecode(path.readlink()) if path.is_symlink() else "")
+        except OSError:
+            unread.append(name)
+            continue
         allowed = name.startswith(("ledger/", "receipts/"))
         looked = (*needles.secret,) if allowed else (needles.pseudonym, *needles.secret)
-        if holds(data, looked) or holds(name.encode(), looked):
+        if holds(data, looked) or holds(os.fsencode(spelt), looked):
             found.append(name)
-    return Scan(n_files, n_bytes, n_structures, tuple(found), needles.known)
+    return Scan(n_files, n_bytes, n_structures, tuple(found), needles.known, tuple(unread))
 
 
 def places(log: Log) -> list[Path]:
-    """Return every file and folder of the log, and the policies and reports that its ledger names.
+    """Return every file, folder and link of the log, and of the policies and reports that its ledger names.
 
     A policy may have been copied by hand: the folders beside it that call themselves this log's count too.
     """
     policies = [found.folder for found in artefacts.current(log, ArtefactKind.POLICY)]
-    beside = {manifest.parent for folder in policies for manifest in folder.parent.glob("*/manifest.json")}
-    copies = [folder for folder in beside if log.log_id.encode() in (folder / "manifest.json").read_bytes()]
-    found = [*log.layout.root.rglob("*")]
-    found += [path for folder in {*policies, *copies} for path in folder.rglob("*")]
+    beside = {manifest for folder in policies for manifest in folder.parent.glob("*/manifest.json")}
+    copies = [manifest.parent for manifest in beside if log.log_id.encode() in _bytes_of(manifest)]
+    found = {path for folder in (log.layout.root, *policies, *copies) for path in _below(folder)}
     for report in artefacts.current(log, ArtefactKind.REPORT):
         # Of a report's folder only the files that we wrote.
-        found += [report.folder / name for name in report.facts["files"]]
-    return sorted({path for path in found if path.exists()})
+        found |= {report.folder / name for name in report.facts["files"]}
+    return sorted(path for path in found if os.path.lexists(path))
+
+
+def _bytes_of(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return canonical.read_file(path)
+    return b""
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield what is below a folder, through links too: each place once, and not the folders around it."""
+    seen = {Path(os.path.realpath(folder))}
+    around = set(seen.copy().pop().parents)
+    for here, folders, files in os.walk(folder, followlinks=True):
+        yield from (Path(here, name) for name in (*folders, *files))
+        real = {name: Path(os.path.realpath(Path(here, name))) for name in folders}
+        folders[:] = sorted(name for name in folders if real[name] not in seen | around)
+        seen |= set(real.values())
 
 
 def _frame(data: bytes, start: int) -> bytes:

@@ -29,8 +29,8 @@ TABLES = {
     },
     "grants": {
         "grant_id": "VARCHAR", "rater_id": "VARCHAR", "state": "VARCHAR", "terms_sha256": "VARCHAR",
-        "purposes": "VARCHAR[]", '"method"': "VARCHAR", "given_at": "TIMESTAMPTZ",
-        "expires_at": "TIMESTAMPTZ",
+        "purposes": "VARCHAR[]", "asked_purposes": "VARCHAR[]", '"method"': "VARCHAR",
+        "given_at": "TIMESTAMPTZ", "expires_at": "TIMESTAMPTZ",
     },
     "withdrawals": {
         "rater_id": "VARCHAR", "purposes": "VARCHAR[]", "withdrawn_at": "TIMESTAMPTZ",

@@ -43,7 +43,7 @@ def audit(ratings: Ratings, ids: list[str] | None = None, threads: int = 1) -> d
     tables: dict[str, list[dict[str, Any]]] = {
         "grants": [
             {"grant_id": "g-r-0", "rater_id": "r-0", "state": "given", "purposes": ["audit"],
-             "given_at": "2026-01-01", "expires_at": "2027-01-01"}
+             "asked_purposes": ["audit"], "given_at": "2026-01-01", "expires_at": "2027-01-01"}
         ],
     }  # fmt: skip
     with audit_panel.connect(ratings, threads=threads, **tables) as connection:

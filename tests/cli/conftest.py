@@ -80,7 +80,7 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Study:
     assert run("init", log).code == 0
     person = _enrolled(log, "--alias", "Ada Lovelace", "--group", "language=en")
     purposes = ("--purpose", "training", "--purpose", "audit")
-    assert run("consent", log, person, *purposes, stdin="yes\n").code == 0
+    assert run("consent", log, person, *purposes, stdin="yes\nyes\n").code == 0
     raters: dict[str, str] = {}
     for seed, name in enumerate(("oracle", "flip-20", "always-yes")):
         rater_id = raters[name] = _enrolled(log, "--scripted", name)

@@ -28,7 +28,8 @@ def test_init_and_enroll(cli, tmp_path):
     assert {"rater_id", "withdrawal_code"} <= set(enrolled)
     assert "Ada" not in reply.out + reply.err
     again = cli("show", log, "raters", "--json")
-    assert "Ada" not in again.out and enrolled["withdrawal_code"] not in again.out
+    assert again.result["rows"][0]["alias"] == "Ada Lovelace"
+    assert enrolled["withdrawal_code"] not in again.out
 
 
 def test_init_with_own_terms(cli, tmp_path):
@@ -64,6 +65,12 @@ def test_replay(cli, study):
     assert result["identical"] is True and result["first_difference"] is None and result["steps"] >= 60
     assert [one["session_id"] for one in result["sessions"]] == ["s-0001", "s-0002", "s-0003"]
     assert cli("replay", study.log, "s-0001", "--json").result["steps"] == result["steps"]
+    told = cli("replay", study.log).out.splitlines()
+    assert told == [
+        f"s-0001: identical, {result['steps']} steps",
+        "s-0002: rates the steps of s-0001, which are compared there",
+        "s-0003: rates the steps of s-0001, which are compared there",
+    ]
 
 
 def test_audit_codes_follow_severity(cli, study):
@@ -109,7 +116,8 @@ def test_show_lists_everything(cli, study):
         result = check_document(cli("show", study.log, what, "--json"), "show", study.log)
         assert result["what"] == what
         human = cli("show", study.log, what)
-        assert human.code == 0 and "Ada" not in human.out
+        # An alias is shown to the operator who asks for the raters, and nowhere else.
+        assert human.code == 0 and ("Ada" in human.out) == (what == "raters")
         assert bool(result["rows"]) == (what not in ("policies", "withdrawals", "reports"))
     mine = cli("show", study.log, "feedback", "--rater", study.raters["flip-20"], "--json").result["rows"]
     assert {row["session_id"] for row in mine} == {"s-0002"} and len(mine) == 60

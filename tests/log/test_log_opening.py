@@ -16,7 +16,7 @@ from small_log import signing_key  # noqa: F401 - for every test here
 
 from rlhf_audit.consent import register
 from rlhf_audit.errors import DamagedError, LogError, UsageError
-from rlhf_audit.log import journal, keys, reader, store
+from rlhf_audit.log import durable, journal, keys, ledger, reader, store
 from rlhf_audit.log.store import Log
 from rlhf_audit.verification import verify
 from rlhf_audit.withdrawal import erase
@@ -78,30 +78,83 @@ def test_init_wants_an_empty_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_init_that_fails_leaves_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is a header there is a whole log: it comes last."""
-    whole = small_log.empty(tmp_path / "whole")
-    assert verify(whole.layout.root).ok
-    for n in range(1, 50):
-        root = tmp_path / f"log-{n}"
-        with monkeypatch.context() as patched:
-            counted = [0]
-            real = os.fsync
+def test_init_begins_again_where_one_was_cut_short(tmp_path: Path) -> None:
+    """A kill leaves what it leaves; ``fault_driver`` kills at every change of the disk."""
+    log = store.create(tmp_path / "log", signing_key=small_log.KEY, terms=b"the terms")
+    log.layout.header.rename(tmp_path / "log" / "log.json.tmp")
+    again = store.create(tmp_path / "log", signing_key=small_log.KEY, terms=b"other terms")
+    assert again.log_id != log.log_id and verify(again.layout.root).ok
+    assert [path.read_bytes() for path in again.layout.terms.iterdir()] == [b"other terms"]
 
-            def fsync(descriptor: int, counted: list[int] = counted, n: int = n, real: Any = real) -> None:
-                counted[0] += 1
-                no_space() if counted[0] >= n else real(descriptor)
 
-            patched.setattr(os, "fsync", fsync)
-            try:
-                store.create(root, signing_key=small_log.KEY)
-            except OSError:
-                assert not (root / "log.json").exists() or verify(root).ok
-            else:
-                break
-    else:
-        pytest.fail("init never came to its end")
-    assert n > 8
+@pytest.mark.parametrize("name", ["terms/mine.md", "ledger/mine", "mine/x", "keys/r-00000000.key", "x.tmp"])
+def test_init_takes_nothing_for_its_own_that_is_not(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "log" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="not empty"):
+        store.create(tmp_path / "log", signing_key=small_log.KEY)
+    assert path.read_text() == "mine"
+
+
+def test_a_log_that_lost_its_header_is_no_room_for_another(tmp_path: Path) -> None:
+    log, _ = small_log.plain(tmp_path / "log")
+    log.layout.header.unlink()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="not empty"):
+        store.create(log.layout.root, signing_key=small_log.KEY)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("inner", ["reports/x", "x", "reports/../x/y", "keys"])
+def test_no_log_is_made_inside_another(tmp_path: Path, inner: str) -> None:
+    log = small_log.empty(tmp_path / "log")
+    with pytest.raises(UsageError, match="lies inside a log") as refused:
+        store.create(log.layout.root / inner, signing_key=small_log.KEY)
+    assert refused.value.exit_code == 2
+    assert verify(log.layout.root).ok
+
+
+def test_a_log_takes_its_place_in_an_empty_folder_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a mounted disk, or where we stand: it is filled, never replaced."""
+    monkeypatch.chdir(tmp_path)
+    inode = tmp_path.stat().st_ino
+    assert verify(store.create(Path(), signing_key=small_log.KEY).layout.root).ok
+    assert tmp_path.stat().st_ino == inode
+
+
+def test_of_an_enrolment_that_was_refused_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = small_log.empty(tmp_path / "log")
+    monkeypatch.setattr(ledger.Ledger, "append", no_space)
+    with pytest.raises(OSError):
+        register.enrol(log, "Zebedee Unusual")
+    assert not any(log.layout.keys.iterdir()), "their name must not wait for the next opening"
+
+
+def test_an_append_that_can_not_be_finished_now_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told that it failed may rely on it, and who is told nothing on the contrary."""
+    log = small_log.empty(tmp_path / "log")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            ledger.Ledger, "_roll_forward", lambda self: self._layout.pending.exists() and no_space()
+        )
+        rater_id, _ = register.enrol(log)
+    assert log.layout.pending.exists()
+    assert register.rater(Log(log.layout.root), rater_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "sync_folder", no_space)
+        with pytest.raises(OSError):
+            log.append("export", {"path": "../out", "rater_ids": []})
+    assert erase.heal(Log(log.layout.root)) == [] and not log.layout.pending.exists()
+    again = Log(log.layout.root)
+    assert not list(again.ledger.of("export")) and register.rater(again, rater_id)
+    assert verify(log.layout.root).ok
 
 
 def test_the_key_must_be_there_and_be_this_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

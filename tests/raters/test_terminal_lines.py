@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,16 @@ def test_lines_are_answers():
     ]
     assert not source.simulated_time
     assert len(output.getvalue().splitlines()) == 8
+
+
+@pytest.mark.parametrize(("known", "told"), [(None, "uestion 3"), (40, "uestion 3 of 40")])
+def test_a_question_says_how_many_there_are_where_that_is_known(known, told):
+    asked = replace(question(2), n_questions=known)
+    assert f"q{told}: step 12" in panels.plain_line(asked, ())
+    for size in ((80, 24), (30, 8)):
+        head = panels.question_lines(asked, None, (), "", size, Colours.NONE)[0]
+        assert head.strip().startswith(f"Q{told}  ")
+        assert ("of" in head.partition("step")[0]) == (known is not None)
 
 
 def test_a_line_says_what_is_asked():

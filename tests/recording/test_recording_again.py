@@ -154,3 +154,30 @@ def test_one_seed_makes_one_log_to_the_byte(tmp_path: Path) -> None:
         made.append({log.layout.relative(path): path.read_bytes() for path in log.layout.files()})
     assert made[0] == made[1]
     assert any(name.startswith("feedback/") for name in made[0])
+
+
+def _counts(source: Presses) -> list[tuple[int, int | None]]:
+    return [(question.position + 1, question.n_questions) for question in source.asked]
+
+
+def test_a_rater_is_told_how_many_questions_there_are(log: Log) -> None:
+    script(log, enrolled(log, "oracle"), max_feedback=5, ask_every=3)
+    n_steps = reader.session_facts(log, "s-0001")["n_steps"]
+    assert n_steps == 13
+    every = Presses("10u01")
+    rate(log, enrolled(log), every, rates="s-0001", ask_every=3)
+    # An undone question is the same question again, not one more.
+    assert _counts(every) == [(1, 5), (2, 5), (3, 5), (2, 5), (3, 5), (4, 5)]
+    first = Presses("1s11")
+    rate(log, enrolled(log), first, rates="s-0001", ask_every=3, max_feedback=3)
+    # What is skipped does not count as an answer.
+    assert _counts(first) == [(1, 3), (2, 3), (3, 4), (4, 4)]
+    few = Presses("sssss")
+    rate(log, enrolled(log), few, rates="s-0001", ask_every=3, max_feedback=4)
+    assert [told for _, told in _counts(few)] == [4, 5, 5, 5, 5]
+    live = Presses("11")
+    rate(log, enrolled(log), live, max_feedback=2)
+    assert _counts(live) == [(1, 2), (2, 2)]
+    endless = Presses("11")
+    rate(log, enrolled(log), endless)
+    assert [told for _, told in _counts(endless)] == [None] * 3

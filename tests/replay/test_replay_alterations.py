@@ -12,7 +12,6 @@ from session_world import CART_POLE, Presses, alter, enrolled, feedback_rows, ne
 from rlhf_audit.log import reader
 from rlhf_audit.log.store import Log
 from rlhf_audit.replay import rollout
-from rlhf_audit.replay.comparing import undos
 from rlhf_audit.replay.rollout import Difference
 
 # Answers, skips, and undos of both, singly and in rows.
@@ -117,7 +116,7 @@ def test_an_altered_episode_is_named(world: _World, which: str) -> None:
 
 def _answers(log: Log, session_id: str) -> list[tuple[int, dict[str, Any]]]:
     rows = reader.session(log, session_id).feedback or ()
-    taken_back = undos(rows)
+    taken_back = reader.undos((row.kind, row.supersedes) for row in rows)
     listed = feedback_rows(log, rows_of(log, session_id), session_id)
     return [(number, row) for number, row in enumerate(listed) if number not in taken_back]
 

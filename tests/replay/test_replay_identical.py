@@ -65,9 +65,11 @@ def test_a_live_session_used_its_undos_and_skips(world: _World) -> None:
         assert session.facts["weights_mac"]
 
 
-def test_a_session_that_rates_again_says_that_it_has_no_steps(world: _World) -> None:
+def test_a_session_that_rates_again_says_whose_steps(world: _World) -> None:
     found = rollout.replay(world.log, world.again)
-    assert (found.steps, found.scope, found.note) == (0, "environment", "rates the steps of another session")
+    rated = reader.session_facts(world.log, world.again)["rates"]
+    note = f"rates the steps of {rated}, which are compared there"
+    assert (found.steps, found.scope, found.note) == (0, "environment", note)
 
 
 def test_a_fresh_process_finds_the_same(world: _World) -> None:

@@ -26,7 +26,7 @@ _TABLES = {
         reset_seed BIGINT, n_steps BIGINT""",
     "raters": "rater_id VARCHAR, scripted VARCHAR, enrolled_at TIMESTAMPTZ, groups VARCHAR",
     "grants": """grant_id VARCHAR, rater_id VARCHAR, state VARCHAR, terms_sha256 VARCHAR, purposes VARCHAR[],
-        method VARCHAR, given_at TIMESTAMPTZ, expires_at TIMESTAMPTZ""",
+        method VARCHAR, given_at TIMESTAMPTZ, expires_at TIMESTAMPTZ, asked_purposes VARCHAR[]""",
     "withdrawals": """rater_id VARCHAR, purposes VARCHAR[], withdrawn_at TIMESTAMPTZ, erase_by TIMESTAMPTZ,
         erased_at TIMESTAMPTZ, overdue BOOLEAN""",
     "policies": """name VARCHAR, weights_sha256 VARCHAR, algorithm VARCHAR, rows BIGINT, rater_ids VARCHAR[],
@@ -119,7 +119,7 @@ class Panel:
         self.rows["grants"].append(
             (
                 *(f"g-{number:03d}", rater_id, "given", "cd" * 32, ["training", "audit"], "terminal"),
-                *(given, given + timedelta(days=365)),
+                *(given, given + timedelta(days=365), ["training", "audit"]),
             )
         )
         for row, ((episode, step), (truth, action)) in enumerate(self.truth.items()):

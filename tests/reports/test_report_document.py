@@ -123,7 +123,7 @@ def test_a_new_grant_ends_an_older_withdrawal():
     rater_id = panel.rater_ids[0]
     panel.rows["withdrawals"].append((rater_id, ["audit"], START, START, None, False))
     late = (START.replace(month=5), START.replace(year=2027))
-    panel.rows["grants"].append(("g-new", rater_id, "given", "cd" * 32, ["audit"], "web", *late))
+    panel.rows["grants"].append(("g-new", rater_id, "given", "cd" * 32, ["audit"], "web", *late, ["audit"]))
     with panel.connect() as connection:
         facts, _ = gather.gather(connection, "log", HEAD)
     (rater,) = [rater for rater in facts.raters if rater.rater_id == rater_id]

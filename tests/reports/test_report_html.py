@@ -129,6 +129,26 @@ def test_summary_comes_first_and_says_what_matters(panel, report, page):
     assert panel.erased not in page
 
 
+def test_no_figure_stands_alone(report, page):
+    """Where raters disagree is drawn beside how much they do; without that audit, with the other pictures."""
+    assert "The feedback in pictures" not in page and page.count("Disagreement along the episode:") == 1
+    agreement = page.partition('<h3 id="audit-3">Agreement</h3>')[2].partition("</article>")[0]
+    assert agreement.count("<figure>") == 2 and "Disagreement along the episode:" in agreement
+    without = report | {"audits": [audit for audit in report["audits"] if audit["id"] != "agreement"]}
+    pictures = html.render_report(without).partition("The feedback in pictures")[2].partition("</section>")[0]
+    assert "Disagreement along the episode:" in pictures
+    check(html.render_report(without))
+
+
+def test_a_count_is_told_in_its_own_words(page):
+    text = " ".join(Page(page).text.split())
+    pending = text.partition("Pending withdrawals ▲ warning")[2].partition("What to do:")[0]
+    assert ": pending (training); rows 240; files 1; " in pending and "n = " not in pending
+    assert "How sure: this is counted, not estimated." in pending
+    agreement = text.partition("Agreement ▲ warning")[2].partition("What to do:")[0]
+    assert "95 % interval" in agreement and "the interval says how exact the value is" in agreement
+
+
 def test_too_few_data_is_no_all_clear(document_of):
     text = Page(html.render_report(document_of(Panel(1, 80, habits=False)))).text
     assert "not an all-clear" in text and "too few data to say" in text

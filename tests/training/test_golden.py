@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 GOLDEN = {
-    "likelihood": "c88b92ae0f514a9177da3621b4cf5844e64598641369a1b1d6aaecade592c5f2",
-    "trusting": "bf59ea67019a914d5ab6e6618802a112b19ce0d1394823bef555f05eb03f2888",
-    "article": "dca2d0c81e3aaa11cf8d47dd5c2137fefedeee107f3e46446042bb115b83edf4",
-    "live": "9e5a0ec67db3690a034810c86c6a22ba6021f852384edd607795789c9e50a25e",
+    "likelihood": "738dbbc136a9f8f671f6111d15123a82db8c14c5a574816d25d82da06444044f",
+    "trusting": "c5a031b66686f10dc65d004616dd0692b66ee6a4f54b36d9782063613ab0a602",
+    "article": "2bd5ff4bc8511fb480bd8efd87395a679e9331ffc2a65b14519c4538eb56882d",
+    "live": "d8328959e940718db89bb366e034676c0eda3993fb04f21dea73bcfca434595f",
 }
 PROGRAM = Path(__file__).with_name("training_data.py")
 CHECKOUT = Path(__file__).parents[2]

@@ -141,6 +141,18 @@ def _build_erase_with_report(home: Path) -> None:
     publish.publish(Log(home / "log"), home / "log" / "reports" / "one")
 
 
+def _build_erase_linked(home: Path) -> None:
+    """The same, and what holds the first rater lies behind links, or has other names."""
+    _build_erase(home)
+    layout, rater_id, away = Log(home / "log").layout, facts_of(home)["raters"][0], home / "away"
+    away.mkdir()
+    for number, path in enumerate((layout.key_file(rater_id), layout.rater_folder(rater_id))):
+        path.rename(away / f"{number}")
+        path.symlink_to(f"../../away/{number}")
+    (home / "policies" / "offline").rename(away / "policy")
+    (home / "policies" / "offline").symlink_to("../away/policy")
+
+
 def _cheap_training() -> None:
     small_log.cheap_training(pytest.MonkeyPatch())
 
@@ -155,6 +167,12 @@ def _tensorflow() -> None:
 def _act_erase(home: Path, note: Callable[[Any], None]) -> None:
     erase.apply(Log(home / "log"), facts_of(home)["raters"][0])
     note("erased")
+
+
+def _act_erase_linked(home: Path, note: Callable[[Any], None]) -> None:
+    # Here, since a copy of a log has no other names.
+    (home / "away" / "other name").hardlink_to(home / "policies" / "live" / "weights.npz")
+    _act_erase(home, note)
 
 
 def _check_erase(home: Path, told: list[Any], complete: bool) -> None:
@@ -196,6 +214,15 @@ def _check_erase(home: Path, told: list[Any], complete: bool) -> None:
     assert digest.read_text() == after["offline"]
 
 
+def _check_erase_linked(home: Path, told: list[Any], complete: bool) -> None:
+    _check_erase(home, told, complete)
+    # The other name stays, without what it held; nothing else does, and nothing else is said to.
+    assert [path.name for path in (home / "away").iterdir()] == ["other name"]
+    assert not (home / "away" / "other name").read_bytes().startswith(b"PK")
+    done = next(iter(Log(home / "log").ledger.of("erasure-done"))).body
+    assert not [note for note in done["places"] if note["stays"]], done["places"]
+
+
 SCENARIOS = {
     "append": Scenario(_build_plain, _act_append, _check_append),
     "withdraw": Scenario(_build_plain, _act_withdraw, _check_withdraw),
@@ -204,6 +231,9 @@ SCENARIOS = {
     "erase-plainly": Scenario(_build_plainly, _act_erase, _check_erase, _cheap_training),
     "erase": Scenario(_build_erase, _act_erase, _check_erase, _cheap_training),
     "erase-with-report": Scenario(_build_erase_with_report, _act_erase, _check_erase, _cheap_training),
+    "erase-linked": Scenario(
+        _build_erase_linked, _act_erase_linked, _check_erase_linked, _cheap_training, True
+    ),
     "erase-really": Scenario(_build_erase, _act_erase, _check_erase, _tensorflow),
 }
 

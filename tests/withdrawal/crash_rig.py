@@ -38,12 +38,14 @@ class Scenario:
         act: Writes; may note lines in the file of acknowledgements.
         check: Asserts, on a healed and verified log; told what was acknowledged and whether all was done.
         prepare: Run in each child first.
+        linked: The log has links before, which `verify` names until an erasure has taken them away.
     """
 
     build: Callable[[Path], None]
     act: Callable[[Path, Callable[[Any], None]], None]
     check: Callable[[Path, list[Any], bool], None]
     prepare: Callable[[], None] = lambda: None
+    linked: bool = False
 
 
 @dataclass
@@ -127,7 +129,7 @@ def reopened(scenario: Scenario, home: Path, acknowledged: Path, complete: bool)
         when = "after the intent" if intents else "no intent"
         stream.write(f"{when}, {'healed' if healed else 'nothing to heal'}\n")
     found = verify(root)
-    assert found.ok, found.problems
+    assert found.ok or (scenario.linked and not intents), found.problems
     assert erase.heal(Log(root)) == []
     scenario.check(home, told, complete)
 
@@ -151,7 +153,7 @@ class Rig:
 
     def begin(self, prepare: Callable[[], None]) -> int:
         shutil.rmtree(self.home, ignore_errors=True)
-        shutil.copytree(self.base, self.home)
+        shutil.copytree(self.base, self.home, symlinks=True)
         self.told.write_text("")
 
         def act() -> None:

@@ -31,6 +31,7 @@ def driven(work: Path, name: str, how: str, count: int) -> dict[str, Any]:
         ("record", "tear", 4),
         ("erase-plainly", "crash", 37),
         ("erase-plainly", "tear", 19),
+        ("erase-linked", "crash", 29),
     ],
 )
 def test_a_crash_before_any_change_of_the_disk_is_healed(
@@ -46,7 +47,9 @@ def test_a_few_kills(name: str, count: int, tmp_path: Path) -> None:
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("how", ["crash", "tear"])
-@pytest.mark.parametrize("name", ["append", "withdraw", "enrol", "record", "erase", "erase-with-report"])
+@pytest.mark.parametrize(
+    "name", ["append", "withdraw", "enrol", "record", "erase", "erase-linked", "erase-with-report"]
+)
 def test_a_crash_before_every_change_of_the_disk(name: str, how: str, tmp_path: Path) -> None:
     every = 5 if name == "erase-with-report" else 1
     tally = driven(tmp_path, name, how, every)

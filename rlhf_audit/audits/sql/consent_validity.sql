@@ -14,18 +14,13 @@ caveats = [
 ]
 references = ["ISO/IEC TS 27560:2023"]
 */
-WITH taken AS (  -- every purpose that was withdrawn after a grant was given
-  SELECT g.grant_id, unnest(w.purposes) AS purpose, w.withdrawn_at
-  FROM grants AS g JOIN withdrawals AS w ON w.rater_id = g.rater_id AND w.withdrawn_at >= g.given_at
-),
-scopes AS (  -- a grant's purposes, those that it has left and those that it lost, and when
-  SELECT grant_id, purpose, min(withdrawn_at) AS withdrawn_at
-  FROM (
-    SELECT grant_id, purpose, withdrawn_at FROM taken
-    UNION ALL
-    SELECT grant_id, unnest(purposes), NULL FROM grants
-  )
-  GROUP BY grant_id, purpose
+WITH scopes AS (  -- each purpose that a grant was given for, and when it was first withdrawn after that
+  SELECT g.grant_id, g.purpose, min(w.withdrawn_at) AS withdrawn_at
+  FROM
+    (SELECT grant_id, rater_id, given_at, unnest(asked_purposes) AS purpose FROM grants) AS g
+    LEFT JOIN withdrawals AS w
+      ON w.rater_id = g.rater_id AND w.withdrawn_at >= g.given_at AND list_contains(w.purposes, g.purpose)
+  GROUP BY g.grant_id, g.purpose
 ),
 ends AS (  -- the last purpose to go ends the grant
   SELECT grant_id, CASE WHEN count(*) = count(withdrawn_at) THEN max(withdrawn_at) END AS ended_at

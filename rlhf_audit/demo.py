@@ -16,7 +16,7 @@ from rlhf_audit.consent import register, terms
 from rlhf_audit.errors import UsageError
 from rlhf_audit.log import store, views
 from rlhf_audit.log.store import Log
-from rlhf_audit.recording import Request, record
+from rlhf_audit.recording.record import Request, record
 from rlhf_audit.reports import publish
 from rlhf_audit.seeds import SeededEntropy
 from rlhf_audit.types import Purpose

@@ -12,11 +12,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled
-from gymnasium.spaces import Box, Discrete
 
 from rlhf_audit import canonical
 from rlhf_audit.errors import ReplayError, UsageError, near
+from rlhf_audit.spaces import describing
 
 _DRAWS_WITH_PYGAME = ("gymnasium.envs.classic_control", "gymnasium.envs.box2d", "gymnasium.envs.toy_text")
 _QUIET_PYGAME = {
@@ -85,8 +86,8 @@ class EnvRecord:
     Attributes:
         env_id: What ``open_env`` takes to open it again.
         spec: What of gymnasium's EnvSpec changes behaviour; ``render_mode`` is left out.
-        observation_space: ``type, dtype, shape, low, high``; an infinity is the text ``inf`` or ``-inf``.
-        action_space: ``type, dtype, shape, n, start``.
+        observation_space: As ``spaces.describing`` writes it.
+        action_space: Likewise.
         versions: Of gymnasium, numpy and the distribution that holds the environment.
     """
 
@@ -132,19 +133,20 @@ class EnvRecord:
         return record
 
 
-def open_env(env_id: str, frames: bool = False) -> gym.Env[Any, Any]:
-    """Open an environment, checked to be one that can be recorded.
+def open_env(env_id: str, frames: bool = False, **kept: Any) -> gym.Env[Any, Any]:
+    """Open an environment.
 
     Args:
         env_id: A registered id, or gymnasium's ``module:Id-v0``, which imports ``module`` first.
         frames: Make it able to ``render()`` pictures, ``(h, w, 3)`` uint8.
+        kept: The environment's own arguments, and gymnasium's ``max_episode_steps``.
 
     Raises:
-        UsageError: The id is unknown, a package is missing, or the spaces are not supported.
+        UsageError: The id is unknown, or a package is missing.
         NoPictureError: ``frames`` was asked for, and this environment cannot be drawn here.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_PYGAME.items()})
-    arguments: dict[str, Any] = {"render_mode": "rgb_array"} if frames else {}
+    arguments: dict[str, Any] = {**kept, "render_mode": "rgb_array"} if frames else kept
     try:
         with warnings.catch_warnings(action="ignore"):
             env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **arguments)
@@ -164,7 +166,6 @@ def open_env(env_id: str, frames: bool = False) -> gym.Env[Any, Any]:
         # Without its module the id would open nothing in another process.
         env.unwrapped.spec.id = f"{module}:{env.unwrapped.spec.id}"
     try:
-        _check_spaces(env_id, env)
         if frames:
             _check_pictures(env_id, env)
     except UsageError:
@@ -176,13 +177,12 @@ def open_env(env_id: str, frames: bool = False) -> gym.Env[Any, Any]:
 def describe(env: gym.Env[Any, Any]) -> EnvRecord:
     """Return what to write down about an environment, so that the same one can be opened again.
 
+    One that gymnasium did not make has no id; it goes by the name of its class, and can't be opened again.
+
     Raises:
-        UsageError: Its spec cannot be written as JSON, or its spaces are not supported.
+        UsageError: Its spec cannot be written as JSON, or one of its spaces is of a kind that nobody knows.
     """
-    spec = env.spec
-    if spec is None:
-        raise UsageError("an environment without a spec cannot be recorded", needed="one made by open_env")
-    _check_spaces(spec.id, env)
+    spec = env.spec or EnvSpec(type(env.unwrapped).__name__, _name(type(env.unwrapped)))
     entry_point = spec.entry_point
     name = entry_point if isinstance(entry_point, str) else _name(entry_point)
     behaviour = {
@@ -201,27 +201,44 @@ def describe(env: gym.Env[Any, Any]) -> EnvRecord:
             seen=str(error),
             needed="numbers, text, lists and mappings only",
         ) from error
-    box, discrete = env.observation_space, env.action_space
-    assert isinstance(box, Box) and isinstance(discrete, Discrete)
     return EnvRecord(
         env_id=spec.id,
         spec=behaviour,
-        observation_space={
-            "type": "Box",
-            "dtype": str(box.dtype),
-            "shape": list(box.shape),
-            "low": _bounds(box.low),
-            "high": _bounds(box.high),
-        },
-        action_space={
-            "type": "Discrete",
-            "dtype": str(discrete.dtype),
-            "shape": [],
-            "n": int(discrete.n),
-            "start": int(discrete.start),
-        },
+        observation_space=describing.describe(env.observation_space),
+        action_space=describing.describe(env.action_space),
         versions=_versions(name),
     )
+
+
+def open_again(record: EnvRecord, frames: bool = False) -> gym.Env[Any, Any]:
+    """Open the environment of a record, with the arguments and gymnasium's own wrappers that it had.
+
+    Raises:
+        EnvMismatchError: It is not the one in the record, or had a wrapper that is not gymnasium's: a record
+            may be a stranger's, and names no code that is run.
+    """
+    spec = record.spec
+    kept = {**spec["kwargs"], "max_episode_steps": spec["max_episode_steps"]}
+    given = {name: value for name, value in kept.items() if value is not None}
+    env = open_env(record.env_id, frames, **given)
+    try:
+        for wrapper in spec["additional_wrappers"]:
+            module, _, name = wrapper["entry_point"].partition(":")
+            known = getattr(gym.wrappers, name, None)
+            if known is None or not module.startswith("gymnasium.wrappers") or wrapper["kwargs"] is None:
+                raise EnvMismatchError(
+                    record.env_id, f"wrapper {name}", wrapper["entry_point"], "only gymnasium's own wrappers"
+                )
+            env = known(env, **wrapper["kwargs"])
+        check_same(record, env, versions=False)
+    except (EnvMismatchError, TypeError, ValueError) as error:
+        env.close()
+        if isinstance(error, EnvMismatchError):
+            raise
+        raise EnvMismatchError(
+            record.env_id, "wrappers", "as recorded", "wrappers that refuse that"
+        ) from error
+    return env
 
 
 def check_same(record: EnvRecord, env: gym.Env[Any, Any], *, versions: bool = True) -> None:
@@ -284,18 +301,24 @@ def _install(recorded: Mapping[str, str], found: Mapping[str, str]) -> str:
     return f"pip install {shlex.join(wanted)}" if wanted else ""
 
 
-def _check_spaces(env_id: str, env: gym.Env[Any, Any]) -> None:
-    box, discrete = env.observation_space, env.action_space
-    if not isinstance(box, Box) or len(box.shape) != 1 or np.dtype(box.dtype).kind not in "fiu":
-        raise _unsupported(env_id, "observation space", box, "a Box of shape (n,), numbers in one row")
-    if not isinstance(discrete, Discrete) or discrete.start != 0:
-        raise _unsupported(env_id, "action space", discrete, "Discrete(n), actions numbered from 0")
+def check_playable(record: EnvRecord) -> None:
+    """Refuse an environment for whose spaces there is no policy network.
+
+    Raises:
+        UsageError: Names the space.
+    """
+    box, discrete = record.observation_space, record.action_space
+    if box["type"] != "Box" or len(box["shape"]) != 1 or np.dtype(box["dtype"]).kind not in "fiu":
+        raise _unsupported(record.env_id, "observation space", box, "a Box of shape (n,), numbers in one row")
+    if discrete["type"] != "Discrete" or discrete["start"] != 0:
+        raise _unsupported(record.env_id, "action space", discrete, "Discrete(n), actions numbered from 0")
 
 
-def _unsupported(env_id: str, which: str, space: object, needed: str) -> UsageError:
+def _unsupported(env_id: str, which: str, space: Mapping[str, Any], needed: str) -> UsageError:
+    shape = f" of shape {tuple(space['shape'])}" if "shape" in space else ""
     return UsageError(
-        f"{env_id} cannot be recorded: its {which} is not supported",
-        seen=f"{which} {str(space)[:120]}",
+        f"no policy can act in {env_id}: its {which} is not supported",
+        seen=f"{which} {space['type']}{shape}",
         needed=needed,
         fix="choose another environment, or wrap it in one that has such a space",
     )
@@ -331,10 +354,6 @@ def _missing(env_id: str, reason: str) -> UsageError:
         seen=reason.splitlines()[0],
         fix="pip install 'rlhf-audit[box2d]'" if box2d else "install what the line above names",
     )
-
-
-def _bounds(values: np.ndarray[Any, Any]) -> list[float | str]:
-    return [value if np.isfinite(value) else str(value) for value in values.tolist()]
 
 
 def _name(creator: object) -> str:

@@ -7,19 +7,20 @@ FORMAT_VERSION = 1
 _WHEN = pa.timestamp("us", tz="UTC")
 
 
-def steps(observation: pa.DataType) -> pa.Schema:
-    """Return the schema of ``steps/``; ``observation`` is a fixed-size list for a vector Box."""
+def steps(observation: pa.DataType, action: pa.DataType) -> pa.Schema:
+    """Return the schema of ``steps/``, given the types of the environment's two spaces."""
     return pa.schema(
         [
             pa.field("session_id", pa.string(), nullable=False),
             pa.field("episode_id", pa.string(), nullable=False),
             pa.field("step", pa.int64(), nullable=False),
             pa.field("observation", observation, nullable=False),
-            pa.field("action", pa.int64(), nullable=False),
+            pa.field("action", action, nullable=False),
             pa.field("action_probability", pa.float32()),
             pa.field("env_reward", pa.float64(), nullable=False),
             pa.field("terminated", pa.bool_(), nullable=False),
             pa.field("truncated", pa.bool_(), nullable=False),
+            pa.field("info", pa.string()),
         ]
     )
 
@@ -33,7 +34,9 @@ def episodes(observation: pa.DataType) -> pa.Schema:
             pa.field("episode", pa.int64(), nullable=False),
             pa.field("env_id", pa.string(), nullable=False),
             pa.field("env_spec", pa.string(), nullable=False),
-            pa.field("reset_seed", pa.int64(), nullable=False),
+            pa.field("stream", pa.int64(), nullable=False),
+            pa.field("reset_seed", pa.int64()),
+            pa.field("reset_options", pa.string()),
             pa.field("n_steps", pa.int64(), nullable=False),
             pa.field("final_observation", observation, nullable=False),
             pa.field("behaviour_policy_sha256", pa.string()),

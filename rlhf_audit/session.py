@@ -20,6 +20,7 @@ from rlhf_audit.raters.base import FeedbackSource
 from rlhf_audit.seeds import child_seed, generator
 from rlhf_audit.types import (
     AnswerKind,
+    EpisodeFacts,
     Feedback,
     Kind,
     Observation,
@@ -32,7 +33,7 @@ from rlhf_audit.types import (
 class Sink(Protocol):
     """Where the events of a session go."""
 
-    def episode(self, **facts: Any) -> None:
+    def episode(self, facts: EpisodeFacts, observation: Observation) -> None:
         """An episode begins."""
 
     def step(self, step: Transition, next_observation: Observation) -> None:
@@ -138,12 +139,8 @@ def acting(
         episode_id = f"{prefix}-e{number:04d}"
         reset_seed = child_seed(seed, "reset", number) % 2**31
         observation = _kept(env.reset(seed=reset_seed)[0])
-        sink.episode(
-            episode_id=episode_id,
-            episode=number,
-            reset_seed=reset_seed,
-            behaviour_policy_sha256=learner.weights_sha256,
-        )
+        facts = EpisodeFacts(episode_id, number, reset_seed, learner.weights_sha256)
+        sink.episode(facts, observation)
         step, total, over = 0, 0.0, False
         while not over:
             chances = probabilities(learner.weights, observation[None])[0]

@@ -147,21 +147,46 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class EpisodeFacts:
+    """What is known of an episode when it begins.
+
+    Attributes:
+        episode: Number within the session, from 0.
+        reset_seed: What ``reset`` was given; None where the environment's generators went on.
+        behaviour_policy_sha256: Of the weights that act first; None where they are not known.
+        stream: Which of the session's environments, from 0.
+        reset_options: JSON of the other arguments of ``reset``; None without any.
+    """
+
+    episode_id: str
+    episode: int
+    reset_seed: int | None
+    behaviour_policy_sha256: str | None
+    stream: int = 0
+    reset_options: str | None = None
+
+
+@dataclass(frozen=True)
 class Transition:
     """One row of ``steps``.
 
     Attributes:
-        action_probability: The behaviour policy's probability of ``action``; None where it was redacted.
+        observation: A value of the environment's observation space.
+        action: A value of its action space.
+        action_probability: The behaviour policy's probability (or density) of ``action``; None where it is
+            unknown or was redacted.
+        info: JSON of the chosen keys of ``info``; None where none was chosen.
     """
 
     episode_id: str
     step: int
-    observation: Observation
-    action: int
+    observation: Any
+    action: Any
     action_probability: float | None
     env_reward: float
     terminated: bool
     truncated: bool
+    info: str | None = None
 
 
 @dataclass(frozen=True)

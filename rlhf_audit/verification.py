@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_audit import canonical
+from rlhf_audit.clock import SystemClock
 from rlhf_audit.errors import DamagedError, LogError, RlhfAuditError
 from rlhf_audit.log import artefacts, durable, journal, keys, placing, reader
 from rlhf_audit.log.artefacts import ArtefactKind
@@ -81,7 +82,7 @@ def _is_fresh(root: Path, found: Verified) -> bool:
     """Say whether a file that the ledger doesn't name was made just now: the next moment it may."""
     for problem in found.problems:
         with contextlib.suppress(OSError):
-            age = time.time() - (root / problem.file).lstat().st_mtime
+            age = SystemClock().now().timestamp() - (root / problem.file).lstat().st_mtime
             if problem.problem == _UNKNOWN and 0 <= age < _FRESH_S:
                 return True
     return False
@@ -173,7 +174,7 @@ def _unchecked(log: Log) -> set[Path]:
     found |= placing.under_way(layout, log.log_id, log.public_key)
     for session_id in journal.open_sessions(layout):
         for folder in ("episodes", "steps/*", "feedback/*"):
-            found |= set(layout.root.glob(f"{folder}/{session_id}.parquet*"))
+            found |= set(layout.root.glob(f"{folder}/{session_id}.*parquet*"))
     return found
 
 

@@ -14,7 +14,7 @@ from rlhf_audit.log.store import Log
 
 if TYPE_CHECKING:
     from rlhf_audit.raters.base import FeedbackSource
-    from rlhf_audit.recording import Recorded, Request
+    from rlhf_audit.recording.record import Recorded, Request
 
 EXAMPLE = "rlhf-audit record study --env CartPole-v1 --rater r-1a2b3c4d --source terminal --ask every:10"
 
@@ -91,7 +91,7 @@ def run(
     Without one, each line of the input is an answer.
     """
     from rlhf_audit.log import reader
-    from rlhf_audit.recording import Request, record
+    from rlhf_audit.recording.record import Request, record
     from rlhf_audit.types import Kind
 
     if algorithm is not None and not learn:

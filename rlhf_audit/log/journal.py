@@ -1,28 +1,30 @@
-"""An open session: an append-only file of checksummed lines that survives a kill at any byte.
+"""An open session's events: an append-only file of checksummed lines that survives a kill at any byte.
 
-Rater events are synced before they are acknowledged. A torn last line was never acknowledged and is dropped.
+Rater events are synced before they are acknowledged, and so is every step before them. A torn last line was
+never acknowledged and is dropped. The steps themselves are in ``trajectory.py``'s parts, in the same folder.
 """
 
-import base64
+import contextlib
 import errno
 import os
+import re
+import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rlhf_audit import canonical
 from rlhf_audit.clock import from_text, to_text
 from rlhf_audit.errors import LogError, UsageError
 from rlhf_audit.log import durable
 from rlhf_audit.log.layout import Layout, checked_rater_id, is_session_id
-from rlhf_audit.types import Feedback, Kind, Observation, Transition
+from rlhf_audit.types import Feedback, Kind
 
 _EVENTS = "events.jsonl"
+_PART = re.compile(r"part-[0-9]{4,}-[0-9]{5,}(\.side|\.(steps|episodes)\.parquet(\.tmp)?)?")
 _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "session": {
         "rater_id": (str,),
@@ -36,24 +38,19 @@ _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "policy": (dict, type(None)),
         "learn": (dict, type(None)),
         "limits": (dict,),
+        "info": (list,),
+        "observations": (str,),
     },
-    "episode": {
-        "episode_id": (str,),
-        "episode": (int,),
-        "reset_seed": (int,),
-        "behaviour_policy_sha256": (str, type(None)),
-    },
-    "step": {
-        "episode_id": (str,),
+    "part": {
+        "stream": (int,),
+        "part": (int,),
+        "slots": (int,),
+        "boot": (str,),
         "step": (int,),
-        "observation": (dict,),
-        "next_observation": (dict,),
-        "action": (int,),
-        "action_probability": (int, float, type(None)),
-        "env_reward": (int, float),
-        "terminated": (bool,),
-        "truncated": (bool,),
+        "episode": (dict, type(None)),
     },
+    "episode": {"stream": (int,), "part": (int,), "slot": (int,), "facts": (dict,)},
+    "mark": {"marks": (list,)},
     "feedback": {
         "episode_id": (str,),
         "step": (int,),
@@ -71,8 +68,25 @@ _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "latency_s": (int, float),
         "position": (int,),
         "supersedes": (int, type(None)),
+        "marks": (list,),
     },
     "weights": {"sha256": (str,)},
+}
+_EPISODE: Mapping[str, tuple[type, ...]] = {
+    "episode_id": (str,),
+    "episode": (int,),
+    "stream": (int,),
+    "reset_seed": (int, type(None)),
+    "reset_options": (str, type(None)),
+    "behaviour_policy_sha256": (str, type(None)),
+}
+_MARK: Mapping[str, tuple[type, ...]] = {
+    "stream": (int,),
+    "part": (int,),
+    "from": (int,),
+    "slots": (int,),
+    "crc32": (int,),
+    "side": (list, type(None)),
 }
 
 
@@ -89,39 +103,36 @@ class Journal:
         making.rename(self._folder)
         durable.sync_folder(layout.journal)
         self._stream = (self._folder / _EVENTS).open("ab", buffering=0)
+        self._lock = threading.Lock()
 
-    def episode(self, **facts: Any) -> None:
-        """Note that an episode begins."""
-        self._put(_line({"event": "episode", **facts}))
+    @property
+    def folder(self) -> Path:
+        """Where the session is, until it is sealed."""
+        return self._folder
 
-    def step(self, step: Transition, next_observation: Observation) -> None:
-        """Note a step and the observation after it."""
-        body = asdict(step) | {
-            "event": "step",
-            "observation": _pack(step.observation),
-            "next_observation": _pack(next_observation),
-        }
-        self._put(_line(body))
-
-    def feedback(self, row: Feedback) -> None:
-        """Note a rater's event; when this returns it is on the disk."""
+    def feedback(self, row: Feedback, marks: Sequence[Mapping[str, Any]]) -> None:
+        """Note a rater's event; when this returns it is on the disk, and so is what ``marks`` says."""
         body = {
             name: to_text(value) if isinstance(value, datetime) else value
             for name, value in asdict(row).items()
         }
-        self._put(_line({"event": "feedback", **body}))
-        os.fsync(self._stream.fileno())
+        self.put({"event": "feedback", **body, "marks": list(marks)}, sync=True)
 
     def weights(self, sha256: str) -> None:
         """Note the digest of what a learning session has taught so far."""
-        self._put(_line({"event": "weights", "sha256": sha256}))
+        self.put({"event": "weights", "sha256": sha256})
 
-    def _put(self, line: bytes) -> None:
-        written = self._stream.write(line)
-        if written != len(line):
-            # A full disk may take half a line; what follows a torn line would be lost, so it goes.
-            os.ftruncate(self._stream.fileno(), os.fstat(self._stream.fileno()).st_size - (written or 0))
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def put(self, event: Mapping[str, Any], sync: bool = False) -> None:
+        """Append an event, from any thread; with ``sync``, it is on the disk when this returns."""
+        line = _line(event)
+        with self._lock:
+            written = self._stream.write(line)
+            if written != len(line):
+                # A full disk may take half a line; what follows a torn line would be lost, so it goes.
+                os.ftruncate(self._stream.fileno(), os.fstat(self._stream.fileno()).st_size - (written or 0))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if sync:
+                os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         """Sync and close; the session stays open on disk until it is sealed."""
@@ -182,8 +193,7 @@ class _Events:
         self._layout = layout
         self._session_id = session_id
         self._begun = False
-        self._episodes: set[str] = set()
-        self._observation: tuple[np.dtype[Any], int] | None = None
+        self._parts: dict[int, int] = {}
 
     def event(self, data: bytes) -> dict[str, Any]:
         """Return an event that ``log.writer`` can seal.
@@ -197,9 +207,7 @@ class _Events:
             raise ValueError("an event that nobody writes")
         if (event == "session") == self._begun:
             raise ValueError("a session that begins twice, or not at all")
-        for name, kinds in _FIELDS[event].items():
-            if name not in body or not _fits(body[name], kinds):
-                raise ValueError(f"a {event} whose {name} is missing or of another type")
+        _check_fields(event, body, _FIELDS[event])
         try:
             self._follow(event, body)
         except (ValueError, KeyError, TypeError, OverflowError, UsageError) as error:
@@ -211,17 +219,34 @@ class _Events:
             self._begun = True
             checked_rater_id(body["rater_id"])
             self._layout.steps_file(body["env"]["env_id"], self._session_id)
+        elif event == "part":
+            if body["part"] != self._parts.get(body["stream"], 0) or not 0 < body["slots"] < 1 << 32:
+                raise ValueError("a part out of turn")
+            self._parts[body["stream"]] = body["part"] + 1
+            if body["episode"] is not None:
+                _check_fields("part", body["episode"], _EPISODE)
         elif event == "episode":
-            self._episodes.add(body["episode_id"])
-        elif event == "step":
-            step, after = transition(body)
-            for seen in (step.observation, after):
-                shape = (seen.dtype, seen.size)
-                if step.episode_id not in self._episodes or shape != (self._observation or shape):
-                    raise ValueError("another episode, or another shape")
-                self._observation = shape
+            if body["part"] != self._parts[body["stream"]] - 1 or body["slot"] < 0:
+                raise ValueError("an episode of another part")
+            _check_fields("episode", body["facts"], _EPISODE)
+        elif event == "mark":
+            self._check_marks(body["marks"])
         elif event == "feedback":
             feedback_row(body)
+            self._check_marks(body["marks"])
+
+    def _check_marks(self, marks: Sequence[Any]) -> None:
+        for mark in marks:
+            _check_fields("mark", mark, _MARK)
+            # One that was begun before its part's end may come after it.
+            if not 0 <= mark["part"] < self._parts[mark["stream"]] or not 0 <= mark["from"] <= mark["slots"]:
+                raise ValueError("a mark of another part")
+
+
+def _check_fields(event: str, body: Any, fields: Mapping[str, tuple[type, ...]]) -> None:
+    for name, kinds in fields.items():
+        if not isinstance(body, dict) or name not in body or not _fits(body[name], kinds):
+            raise ValueError(f"a {event} whose {name} is missing or of another type")
 
 
 def _damaged(name: str, problem: str, seen: str = "other bytes") -> LogError:
@@ -238,21 +263,6 @@ def mentions(layout: Layout, session_id: str, words: Iterable[str]) -> bool:
     path = layout.journal_folder(session_id) / _EVENTS
     data = path.read_bytes() if path.is_file() else b""
     return any(word.encode() in data for word in words)
-
-
-def transition(body: Mapping[str, Any]) -> tuple[Transition, Observation]:
-    """Return a step event's step, and the observation after it."""
-    step = Transition(
-        body["episode_id"],
-        body["step"],
-        _unpack(body["observation"]),
-        body["action"],
-        body["action_probability"],
-        body["env_reward"],
-        body["terminated"],
-        body["truncated"],
-    )
-    return step, _unpack(body["next_observation"])
 
 
 def feedback_row(body: Mapping[str, Any]) -> Feedback:
@@ -279,7 +289,12 @@ def journal_files(layout: Layout) -> set[Path]:
     folders = [layout.journal_folder(session_id) for session_id in open_sessions(layout)]
     folders += [path for path in layout.journal.glob(f"s-*{durable.TEMPORARY_SUFFIX}") if path.is_dir()]
     names = (_EVENTS, _EVENTS + durable.TEMPORARY_SUFFIX)
-    return {folder / name for folder in folders for name in names}
+    parts: set[Path] = set()
+    for folder in folders:
+        # One that is being sealed may go while it is looked at.
+        with contextlib.suppress(FileNotFoundError):
+            parts |= {path for path in folder.glob("part-*") if _PART.fullmatch(path.name)}
+    return {folder / name for folder in folders for name in names} | parts
 
 
 def _set_aside(folder: Path) -> Path:
@@ -296,24 +311,9 @@ def _whole(line: bytes) -> bytes | None:
     return data if data and checksum == b"%08x" % zlib.crc32(data) else None
 
 
-def _pack(observation: Observation) -> dict[str, Any]:
-    array = np.ascontiguousarray(observation)
-    return {"dtype": array.dtype.str, "data": base64.b64encode(array.tobytes()).decode()}
-
-
 def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
     if isinstance(value, bool):
         return bool in kinds
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return False
     return isinstance(value, kinds)
-
-
-def _unpack(packed: Mapping[str, Any]) -> Observation:
-    dtype = np.dtype(packed["dtype"])
-    if dtype.kind not in "fiu" or dtype.itemsize > 8 or not dtype.isnative:
-        raise ValueError("no numbers that a sealed file can hold")
-    data = np.frombuffer(base64.b64decode(packed["data"], validate=True), dtype)
-    if not data.size:
-        raise ValueError("no numbers at all")
-    return data.copy()

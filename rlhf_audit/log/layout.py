@@ -90,13 +90,13 @@ class Layout:
     def terms_file(self, sha256: str) -> Path:
         return self.terms / f"{sha256}.md"
 
-    def episodes_file(self, session_id: str) -> Path:
-        return self.episodes / f"{session_id}.parquet"
+    def episodes_file(self, session_id: str, number: int = 0) -> Path:
+        return self.episodes / _numbered(session_id, number)
 
-    def steps_file(self, env_id: str, session_id: str) -> Path:
+    def steps_file(self, env_id: str, session_id: str, number: int = 0) -> Path:
         if not _ENV.fullmatch(env_id):
             raise UsageError("that environment id can't name a folder", seen=ascii(env_id[:60]))
-        return self.steps / f"env={env_id.replace('/', '%2F')}" / f"{session_id}.parquet"
+        return self.steps / f"env={env_id.replace('/', '%2F')}" / _numbered(session_id, number)
 
     def rater_folder(self, rater_id: str) -> Path:
         return self.feedback / f"rater_id={rater_id}"
@@ -128,3 +128,8 @@ class Layout:
     def files(self) -> Iterator[Path]:
         """Yield every file and link below the log, sorted by name."""
         yield from sorted(path for path in self.root.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _numbered(session_id: str, number: int) -> str:
+    """Return the name of one of a session's files: the first has none, long sessions have further ones."""
+    return f"{session_id}.{number:05d}.parquet" if number else f"{session_id}.parquet"

@@ -66,8 +66,10 @@ def intend(layout: Layout, log_id: str, folder: Path, files: Mapping[str, bytes]
                 fix="name another folder, or move that away",
             )
     digests = {name: canonical.sha256_hex(data) for name, data in files.items()}
-    missing = [layout.recorded(path) for path in (folder, *folder.parents) if not path.exists()]
-    return Intent(log_id, event, layout.recorded(folder), digests, missing)
+    around = {above for name in files for above in (folder / name).parents} | {folder}
+    missing = [path for path in around if not path.exists()]
+    made = [layout.recorded(path) for path in sorted(missing, key=lambda path: (-len(path.parts), path))]
+    return Intent(log_id, event, layout.recorded(folder), digests, made)
 
 
 def begin(layout: Layout, key: Ed25519PrivateKey, intent: Intent) -> None:
@@ -81,6 +83,7 @@ def stage(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write each file beside its place."""
     durable.make_folder(folder)
     for name, data in files.items():
+        durable.make_folder((folder / name).parent)
         durable.write(staged(folder / name), data)
 
 
@@ -103,7 +106,7 @@ def resolve(layout: Layout, log_id: str, public_key: bytes, entries: Sequence[En
             # What is replaced may hold somebody's answers: it is not left on the disk's blocks.
             durable.destroy(folder / name)
             new.rename(folder / name)
-            durable.sync_folder(folder)
+            durable.sync_folder(new.parent)
         durable.destroy(new)
     durable.remove_empty(map(layout.recorded_folder, intent.made))
     layout.placing.unlink()

@@ -55,6 +55,11 @@ class Log:
         self.ledger.load()
 
     @property
+    def is_held(self) -> bool:
+        """Whether this handle holds the writer's lock."""
+        return self._held
+
+    @property
     def signing_key(self) -> Ed25519PrivateKey:
         """The private key for this log.
 
@@ -102,7 +107,7 @@ class Log:
 
         Args:
             folder: Where to; made when it is not there. What else it holds is left alone.
-            files: Name and content.
+            files: Name and content; a name may lead into folders below.
             event: The entry's.
             facts: Its body, to which ``path`` and ``files`` (name to SHA-256) are added.
 

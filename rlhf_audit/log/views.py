@@ -6,6 +6,7 @@ folder without letting them write there, so a stranger's SQL may only be passed 
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -16,34 +17,85 @@ import pyarrow as pa
 from rlhf_audit.clock import to_text
 from rlhf_audit.errors import LogError
 from rlhf_audit.log import keys, reader
+from rlhf_audit.log.layout import Layout
 from rlhf_audit.log.store import Log
+from rlhf_audit.spaces import reading
 
 _SEALED = re.compile(r"(?:episodes|steps/env=[^/'\"]+|feedback/rater_id=[^/'\"]+)/s-[0-9]+\.parquet")
 
-# Read when there is no file yet: the same columns, no row.
-_EMPTY = {
-    "episode_rows": """SELECT NULL::VARCHAR AS session_id, NULL::VARCHAR AS episode_id,
-    NULL::BIGINT AS episode, NULL::VARCHAR AS env_id, NULL::VARCHAR AS env_spec,
-    NULL::BIGINT AS reset_seed, NULL::BIGINT AS n_steps,
-    NULL::FLOAT[] AS final_observation, NULL::VARCHAR AS behaviour_policy_sha256 WHERE false""",
-    "step_rows": """SELECT NULL::VARCHAR AS session_id, NULL::VARCHAR AS episode_id, NULL::BIGINT AS step,
-    NULL::FLOAT[] AS observation, NULL::BIGINT AS action, NULL::FLOAT AS action_probability,
-    NULL::DOUBLE AS env_reward, NULL::BOOLEAN AS terminated, NULL::BOOLEAN AS truncated,
-    NULL::VARCHAR AS env_id WHERE false""",
-    "feedback_rows": """SELECT NULL::VARCHAR AS session_id, NULL::BIGINT AS row, NULL::VARCHAR AS episode_id,
-    NULL::BIGINT AS step, NULL::VARCHAR AS kind, NULL::DOUBLE AS value, NULL::VARCHAR AS objective,
-    NULL::VARCHAR AS other_episode_id, NULL::BIGINT AS other_step, NULL::BIGINT AS n_steps,
-    NULL::BIGINT AS action, NULL::BOOLEAN AS consent, NULL::VARCHAR AS grant_id,
-    NULL::TIMESTAMPTZ AS shown_at, NULL::TIMESTAMPTZ AS answered_at, NULL::DOUBLE AS latency_s,
-    NULL::BIGINT AS position, NULL::BIGINT AS supersedes, NULL::VARCHAR AS rater_id WHERE false""",
+# The columns of the views that read files, also where there is no file yet.
+_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "episode_rows": {
+        "session_id": "VARCHAR",
+        "episode_id": "VARCHAR",
+        "episode": "BIGINT",
+        "stream": "BIGINT",
+        "env_id": "VARCHAR",
+        "env_spec": "VARCHAR",
+        "reset_seed": "BIGINT",
+        "reset_options": "VARCHAR",
+        "n_steps": "BIGINT",
+        "final_observation": "DOUBLE[]",
+        "behaviour_policy_sha256": "VARCHAR",
+    },
+    "step_rows": {
+        "session_id": "VARCHAR",
+        "episode_id": "VARCHAR",
+        "step": "BIGINT",
+        "observation": "DOUBLE[]",
+        "action": "BIGINT",
+        "action_probability": "FLOAT",
+        "env_reward": "DOUBLE",
+        "terminated": "BOOLEAN",
+        "truncated": "BOOLEAN",
+        "info": "VARCHAR",
+        "env_id": "VARCHAR",
+    },
+    "feedback_rows": {
+        "session_id": "VARCHAR",
+        "row": "BIGINT",
+        "episode_id": "VARCHAR",
+        "step": "BIGINT",
+        "kind": "VARCHAR",
+        "value": "DOUBLE",
+        "objective": "VARCHAR",
+        "other_episode_id": "VARCHAR",
+        "other_step": "BIGINT",
+        "n_steps": "BIGINT",
+        "action": "BIGINT",
+        "consent": "BOOLEAN",
+        "grant_id": "VARCHAR",
+        "shown_at": "TIMESTAMPTZ",
+        "answered_at": "TIMESTAMPTZ",
+        "latency_s": "DOUBLE",
+        "position": "BIGINT",
+        "supersedes": "BIGINT",
+        "rater_id": "VARCHAR",
+    },
 }
-_READ = {
-    "episode_rows": "SELECT * FROM read_parquet({files}, union_by_name = true)",
-    "step_rows": "SELECT * RENAME (env AS env_id) FROM read_parquet({files}, union_by_name = true, "
-    "hive_partitioning = true, hive_types = {{'env': VARCHAR}})",
-    "feedback_rows": "SELECT * FROM read_parquet({files}, hive_partitioning = true, "
-    "hive_types = {{'rater_id': VARCHAR}})",
-}
+_FOLDERS = {"episodes": "episode_rows", "steps": "step_rows", "feedback": "feedback_rows"}
+_SEALED = re.compile(
+    r"(?:episodes|steps/env=[^/'\"]+|feedback/rater_id=[^/'\"]+)/s-[0-9]+(?:\.[0-9]+)?\.parquet"
+)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Sealed files whose rows have one type.
+
+    Attributes:
+        view: Which view reads them.
+        env_id: Of what environment; empty for feedback.
+        vector: Whether observations are vectors of numbers.
+        number: Whether actions are single whole numbers.
+        paths: The files.
+    """
+
+    view: str
+    env_id: str
+    vector: bool
+    number: bool
+    paths: Sequence[Path]
 
 
 def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None = None) -> str:
@@ -60,11 +112,14 @@ def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | 
 
 
 def _views(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None) -> str:
+    files = _sealed_files(log)
     parts = []
-    for view, files in _sealed_files(log).items():
-        listed = "[" + ",\n    ".join(_quoted(str(path.resolve())) for path in files) + "]"
-        body = _READ[view].format(files=listed) if files else _EMPTY[view]
+    for view, columns in _COLUMNS.items():
+        selects = [_select(group) for group in files if group.view == view]
+        empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items())
+        body = "\nUNION ALL ".join(selects) or f"SELECT {empty} WHERE false"
         parts.append(f"CREATE VIEW {view} AS\n{body};")
+    parts += _native(files)
     rows = [f"({_quoted(rater)}, {_map(own)})" for rater, own in sorted((groups or {}).items()) if own]
     values = f"VALUES {', '.join(rows)}" if rows else "SELECT NULL::VARCHAR, MAP {'': ''} WHERE false"
     parts.append(f"CREATE VIEW consented_groups(rater_id, groups) AS {values};")
@@ -73,17 +128,64 @@ def _views(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | 
     return "\n".join([*parts, text])
 
 
-def _sealed_files(log: Log) -> dict[str, list[Path]]:
+def _select(files: _Files) -> str:
+    """Return a SELECT of the view's columns; what is no vector or no single number is NULL there."""
+    if files.view == "feedback_rows":
+        return (
+            f"SELECT * FROM read_parquet({_listed(files.paths)}, hive_partitioning = true, "
+            "hive_types = {'rater_id': VARCHAR})"
+        )
+    kept = {"observation": files.vector, "final_observation": files.vector, "action": files.number}
+    columns = [
+        f"{_quoted(files.env_id)} AS env_id"
+        if name == "env_id"
+        else f"{name if kept.get(name, True) else 'NULL'}::{kind} AS {name}"
+        for name, kind in _COLUMNS[files.view].items()
+    ]
+    return f"SELECT {', '.join(columns)} FROM read_parquet({_listed(files.paths)}, hive_partitioning = false)"
+
+
+def _native(files: Sequence[_Files]) -> list[str]:
+    """Return views of each environment's steps in the types of its own spaces, as steps_of_CartPole_v1."""
+    found = []
+    for env_id in sorted({group.env_id for group in files if group.view == "step_rows"}):
+        paths = [
+            path
+            for group in files
+            if (group.view, group.env_id) == ("step_rows", env_id)
+            for path in group.paths
+        ]
+        name = "steps_of_" + re.sub(r"[^A-Za-z0-9]", "_", env_id)
+        body = (
+            f"SELECT * FROM read_parquet({_listed(paths)}, hive_partitioning = false, union_by_name = true)"
+        )
+        found.append(f'CREATE VIEW IF NOT EXISTS "{name}" AS {body};')
+    return found
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return "[" + ",\n    ".join(_quoted(str(path.resolve())) for path in paths) + "]"
+
+
+def _sealed_files(log: Log) -> list[_Files]:
     """Return the files that the ledger names and that are there: none of a rater whose erasure has begun."""
     erased = {entry.body["rater_id"] for entry in log.ledger.of("erasure-intent")}
-    found: dict[str, list[Path]] = {view: [] for view in _READ}
-    folders = {"episodes": "episode_rows", "steps": "step_rows", "feedback": "feedback_rows"}
+    found: dict[tuple[str, str, bool, bool], list[Path]] = {}
     for entry in log.ledger.of("session"):
+        env = entry.body["env"]
+        spaces = [reading.from_json(env[name]).arrow for name in ("observation_space", "action_space")]
         for file in entry.body["files"]:
             path = log.layout.root / file["path"]
+            view = _FOLDERS[file["path"].partition("/")[0]]
             if path.is_file() and not ("rows_mac" in file and entry.body["rater_id"] in erased):
-                found[folders[file["path"].partition("/")[0]]].append(path)
-    return {view: sorted(files) for view, files in found.items()}
+                own = ("", False, False) if view == "feedback_rows" else (env["env_id"], *_kinds(*spaces))
+                found.setdefault((view, *own), []).append(path)
+    return [_Files(*key, sorted(paths)) for key, paths in sorted(found.items())]
+
+
+def _kinds(observation: pa.DataType, action: pa.DataType) -> tuple[bool, bool]:
+    vector = pa.types.is_fixed_size_list(observation) and not pa.types.is_boolean(observation.value_type)
+    return bool(vector), bool(pa.types.is_integer(action))
 
 
 def connect(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
@@ -102,7 +204,7 @@ def connect(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
         connection.execute("LOAD json; LOAD parquet")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET TimeZone = 'UTC'")
-        files = [path for listed in _sealed_files(log).values() for path in listed]
+        files = [path for group in _sealed_files(log) for path in group.paths]
         connection.execute("SET VARIABLE sealed_files = ?", [[str(path.resolve()) for path in files]])
         # The lines as they were checked, not the file, which another process may be writing to.
         connection.register("ledger_lines", pa.table({"json": [line.decode() for line in log.ledger.lines]}))
@@ -130,7 +232,7 @@ def damaged_file(connection: duckdb.DuckDBPyConnection) -> LogError | None:
         return None
     for text in (row and row[0]) or ():
         try:
-            reader.check_file(Path(text), _name(text))
+            reader.check_file(Layout(Path(text.removesuffix(_name(text)))), _name(text))
         except LogError as error:
             return error
     return None

@@ -1,6 +1,7 @@
 """The two ends of a session that is played again: the recorded answers, and a sink that compares."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,16 @@ import numpy as np
 from rlhf_audit.log import reader
 from rlhf_audit.policy.network import probabilities
 from rlhf_audit.session import Learner
-from rlhf_audit.types import Answer, AnswerKind, Feedback, Kind, Observation, Question, Transition
+from rlhf_audit.types import (
+    Answer,
+    AnswerKind,
+    EpisodeFacts,
+    Feedback,
+    Kind,
+    Observation,
+    Question,
+    Transition,
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Comparer:
         self._erased = recorded.feedback is None
         self._expected = _expected(recorded)
         self._seeds = {episode.episode_id: episode.reset_seed for episode in recorded.episodes}
-        self._behaviour = ""
+        self._behaviour: str | None = None
         total = sum(len(episode.steps) for episode in recorded.episodes)
         self.total = total if n_steps is None else min(total, n_steps)
         self._all = total
@@ -67,11 +77,12 @@ class Comparer:
         self.first: Difference | None = None
         self.learnt: list[str] = []
 
-    def episode(self, **facts: Any) -> None:
-        self._behaviour = facts["behaviour_policy_sha256"]
-        wanted = self._seeds.get(facts["episode_id"])
-        if wanted is not None and wanted != facts["reset_seed"]:
-            self._stop((facts["episode_id"], 0), "reset_seed")
+    def episode(self, facts: EpisodeFacts, observation: Observation) -> None:
+        del observation
+        self._behaviour = facts.behaviour_policy_sha256
+        wanted = self._seeds.get(facts.episode_id)
+        if wanted is not None and wanted != facts.reset_seed:
+            self._stop((facts.episode_id, 0), "reset_seed")
 
     def step(self, step: Transition, next_observation: Observation) -> None:
         expected, after, behaviour = next(self._expected)
@@ -155,9 +166,25 @@ class RecordedRater:
 
 
 def same(recorded: Any, found: Any) -> bool:
-    """Exact, bit for bit: NaN equals NaN, and 0.0 is not -0.0."""
-    left, right = np.asarray(recorded), np.asarray(found)
-    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+    """Exact, bit for bit, whatever the space: NaN equals NaN, and 0.0 is not -0.0.
+
+    An environment may give values of another dtype than its space has, such as Python's numbers: what is
+    compared is what would be recorded.
+    """
+    if isinstance(recorded, Mapping):
+        return all(same(value, found[name]) for name, value in recorded.items())
+    if isinstance(recorded, tuple):
+        return len(recorded) == len(found) and all(map(same, recorded, found))
+    if recorded is None or isinstance(recorded, str):
+        return bool(recorded == found)
+    left = np.asarray(recorded)
+    right = np.asarray(found, left.dtype)
+    return left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+def copied(value: Any) -> Any:
+    """Return a copy that the environment can't change any more."""
+    return copy.deepcopy(value)
 
 
 def _expected(recorded: reader.RecordedSession) -> Iterator[tuple[Transition, Observation, str | None]]:

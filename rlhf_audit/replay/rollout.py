@@ -5,6 +5,7 @@ rater and with a sink that compares instead of writing.
 """
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,17 +13,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from rlhf_audit import canonical, envs
 from rlhf_audit.clock import TickingClock
 from rlhf_audit.errors import DamagedError, DigestMismatchError, UsageError
 from rlhf_audit.log import keys, reader
+from rlhf_audit.log.recorded import RecordedEpisode
 from rlhf_audit.log.store import Log
 from rlhf_audit.policy import store
 from rlhf_audit.policy.live import LiveLearner
 from rlhf_audit.policy.network import NetworkSpec, initial_weights, weights_sha256
-from rlhf_audit.replay.comparing import Comparer, Difference, DifferenceFound, RecordedRater, same
+from rlhf_audit.replay.comparing import Comparer, Difference, DifferenceFound, RecordedRater, copied, same
 from rlhf_audit.seeds import child_seed
 from rlhf_audit.session import Fixed, Learner, Limits, Moment, acting, interview
 from rlhf_audit.types import Feedback, Kind, Weights
@@ -84,12 +87,11 @@ def replay(log: Log, session_id: str) -> RolloutDiff:
         note = f"rates the steps of {rated}, which are compared there" if rated else ""
         return RolloutDiff(session_id, 0, None, "environment", note)
     record = envs.EnvRecord.from_json(json.dumps(recorded.facts["env"]))
-    with contextlib.closing(envs.open_env(record.env_id)) as env:
-        envs.check_same(record, env, versions=False)
-        policy, note = _policy(log, recorded)
-        if policy is None:
-            steps, difference = _environment_only(recorded, env, record.n_actions)
-            return RolloutDiff(session_id, steps, difference, "environment", note)
+    policy, note = _policy(log, recorded)
+    if policy is None:
+        steps, difference = _environment_only(recorded, record)
+        return RolloutDiff(session_id, steps, difference, "environment", note)
+    envs.open_again(record).close()
     comparer, rater = _play(recorded, policy, recorded.feedback)
     difference = _first_difference(log, recorded, policy, comparer, rater)
     return RolloutDiff(session_id, comparer.steps, difference, "everything", note)
@@ -99,6 +101,8 @@ def _policy(log: Log, recorded: reader.RecordedSession) -> tuple[_Policy | None,
     """Return the policy, or None and why it can't be had."""
     described, seed, learn = (recorded.facts[name] for name in ("policy", "seed", "learn"))
     alone = "the environment alone is compared"
+    if described is None:
+        return None, f"a script chose the actions: {alone}"
     if learn and recorded.feedback is None:
         return None, f"its feedback was erased: {alone}"
     spec = NetworkSpec.from_json(described["network"])
@@ -246,30 +250,45 @@ def _position(recorded: reader.RecordedSession, where: Difference) -> int:
 
 
 def _environment_only(
-    recorded: reader.RecordedSession, env: Any, n_actions: int
+    recorded: reader.RecordedSession, record: envs.EnvRecord
 ) -> tuple[int, Difference | None]:
+    """Re-step the recorded actions; in each stream one environment, whose generators go on as they did."""
     count = 0
-    for episode in recorded.episodes:
-        wanted = child_seed(recorded.facts["seed"], "reset", episode.episode) % 2**31
-        if episode.reset_seed != wanted:
-            return count, Difference(recorded.session_id, episode.episode_id, 0, "reset_seed")
-        observation = np.array(env.reset(seed=episode.reset_seed)[0])
-        for step in episode.steps:
-            where = (recorded.session_id, step.episode_id, step.step)
-            if not 0 <= step.action < n_actions:
-                return count, Difference(*where, "action")
-            after, env_reward, terminated, truncated, _ = env.step(step.action)
-            for field, value in (
-                ("observation", observation),
-                ("env_reward", float(env_reward)),
-                ("terminated", bool(terminated)),
-                ("truncated", bool(truncated)),
-            ):
-                if not same(getattr(step, field), value):
-                    return count, Difference(*where, field)
-            observation = np.array(after)
-            count += 1
-        if not same(episode.final_observation, observation):
-            last = episode.steps[-1]
-            return count, Difference(recorded.session_id, last.episode_id, last.step, "final_observation")
+    seeded = recorded.facts["policy"] is not None
+    for _, episodes in itertools.groupby(recorded.episodes, key=lambda episode: episode.stream):
+        with contextlib.closing(envs.open_again(record)) as env:
+            for episode in episodes:
+                wanted = child_seed(recorded.facts["seed"], "reset", episode.episode) % 2**31
+                if seeded and episode.reset_seed != wanted:
+                    return count, Difference(recorded.session_id, episode.episode_id, 0, "reset_seed")
+                steps, difference = _again(recorded.session_id, episode, env, record)
+                count += steps
+                if difference is not None:
+                    return count, difference
     return count, None
+
+
+def _again(
+    session_id: str, episode: RecordedEpisode, env: gym.Env[Any, Any], record: envs.EnvRecord
+) -> tuple[int, Difference | None]:
+    options = None if episode.reset_options is None else json.loads(episode.reset_options)
+    observation = env.reset(seed=episode.reset_seed, options=options)[0]
+    for number, step in enumerate(episode.steps):
+        where = (session_id, step.episode_id, step.step)
+        if not same(step.observation, observation):
+            return number, Difference(*where, "observation")
+        if record.action_space["type"] == "Discrete" and not env.action_space.contains(np.int64(step.action)):
+            return number, Difference(*where, "action")
+        observation, env_reward, terminated, truncated, _ = env.step(step.action)
+        for field, value in (
+            ("env_reward", float(env_reward)),
+            ("terminated", bool(terminated)),
+            ("truncated", bool(truncated)),
+        ):
+            if not same(getattr(step, field), value):
+                return number, Difference(*where, field)
+        observation = copied(observation)
+    if not same(episode.final_observation, observation):
+        last = episode.steps[-1]
+        return len(episode.steps), Difference(session_id, last.episode_id, last.step, "final_observation")
+    return len(episode.steps), None

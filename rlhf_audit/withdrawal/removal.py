@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from rlhf_audit import canonical
 from rlhf_audit.errors import DamagedError, LogError
-from rlhf_audit.log import artefacts, durable, journal, reader, writer
+from rlhf_audit.log import artefacts, durable, journal, reader, sealing
 from rlhf_audit.log.artefacts import Artefact, ArtefactKind
 from rlhf_audit.log.store import Log
 from rlhf_audit.policy import lineage, store
@@ -302,4 +302,4 @@ def _blank(old: Path, new: Path) -> None:
             place = table.column_names.index(name)
             blank = pa.nulls(table.num_rows, table.schema.field(name).type)
             table = table.set_column(place, table.schema.field(name), blank)
-    pq.write_table(table, new, **writer.PARQUET)
+    pq.write_table(table, new, **sealing.trajectory_options(table))

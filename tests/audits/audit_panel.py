@@ -19,7 +19,7 @@ TABLES = {
     "usable_for_audit": FEEDBACK,
     "usable_for_training": FEEDBACK,
     "steps": {
-        "session_id": "VARCHAR", "episode_id": "VARCHAR", "step": "BIGINT", "observation": "FLOAT[]",
+        "session_id": "VARCHAR", "episode_id": "VARCHAR", "step": "BIGINT", "observation": "DOUBLE[]",
         "action": "BIGINT", "action_probability": "FLOAT", "env_reward": "DOUBLE", "terminated": "BOOLEAN",
         "truncated": "BOOLEAN", "env_id": "VARCHAR",
     },

@@ -29,7 +29,7 @@ from rlhf_audit.log import artefacts, checkpoint, keys, placing, reader, store
 from rlhf_audit.log.artefacts import ArtefactKind
 from rlhf_audit.log.store import Log
 from rlhf_audit.policy import lineage
-from rlhf_audit.recording import Request, record
+from rlhf_audit.recording.record import Request, record
 from rlhf_audit.replay import retrain
 from rlhf_audit.reports import publish
 from rlhf_audit.verification import verify

@@ -20,7 +20,7 @@ from rlhf_audit.estimators.reliability import Reliability
 from rlhf_audit.log import checkpoint, store
 from rlhf_audit.log.store import Log
 from rlhf_audit.policy.network import weights_sha256
-from rlhf_audit.recording import Request, record
+from rlhf_audit.recording.record import Request, record
 from rlhf_audit.seeds import SeededEntropy
 from rlhf_audit.types import Purpose
 

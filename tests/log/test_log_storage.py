@@ -19,7 +19,7 @@ from rlhf_audit.consent import register
 from rlhf_audit.errors import ConsentError, LogError
 from rlhf_audit.log import durable, reader, writer
 from rlhf_audit.log.store import Log
-from rlhf_audit.recording import Request, record
+from rlhf_audit.recording.record import Request, record
 from rlhf_audit.types import Feedback, Kind
 from rlhf_audit.verification import verify
 from rlhf_audit.withdrawal import erase, plan

@@ -16,7 +16,7 @@ from rlhf_audit.consent import register, terms
 from rlhf_audit.log import store
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.writer import PARQUET
-from rlhf_audit.recording import Recorded, Request, record
+from rlhf_audit.recording.record import Recorded, Request, record
 from rlhf_audit.seeds import Entropy
 from rlhf_audit.types import Answer, AnswerKind, Purpose, Question
 

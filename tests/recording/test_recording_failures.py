@@ -73,13 +73,13 @@ class _Full:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, n_lines: int, torn: bool) -> None:
         self.left = n_lines
-        real = journal.Journal._put
+        real = journal.Journal.put
         room = self
 
-        def put(self: journal.Journal, line: bytes) -> None:
+        def put(self: journal.Journal, event: Any, sync: bool = False) -> None:
             if room.left == 0:
                 if torn:
-                    # As `_put` meets it: the system takes half a line and says so.
+                    # As `put` meets it: the system takes half a line and says so.
                     stream = self._stream
 
                     class Half:
@@ -91,14 +91,14 @@ class _Full:
 
                     self._stream = Half()  # type: ignore[assignment]
                     try:
-                        real(self, line)
+                        real(self, event, sync)
                     finally:
                         self._stream = stream
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             room.left -= 1
-            real(self, line)
+            real(self, event, sync)
 
-        monkeypatch.setattr(journal.Journal, "_put", put)
+        monkeypatch.setattr(journal.Journal, "put", put)
 
 
 @pytest.mark.parametrize("torn", [False, True])

@@ -87,7 +87,7 @@ def test_a_wrong_request_writes_nothing(world: _World, case: str) -> None:
 
 
 def test_a_source_that_is_none_is_refused(world: _World) -> None:
-    from rlhf_audit.recording import Request, record
+    from rlhf_audit.recording.record import Request, record
 
     before = tree(world.root)
     for source in ("", "keyboard", "script", "Terminal"):

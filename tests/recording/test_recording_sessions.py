@@ -30,7 +30,7 @@ from rlhf_audit.log import reader, views
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.writer import SessionFacts, SessionWriter
 from rlhf_audit.policy.network import probabilities
-from rlhf_audit.recording import behaviour_policy
+from rlhf_audit.recording.record import behaviour_policy
 from rlhf_audit.session import Fixed, Limits, Moment, interview
 from rlhf_audit.types import Answer, AnswerKind, Purpose
 

@@ -20,7 +20,7 @@ import small_log
 from rlhf_audit.consent import register
 from rlhf_audit.log import checkpoint, reader, writer
 from rlhf_audit.log.store import Log
-from rlhf_audit.recording import Request, record
+from rlhf_audit.recording.record import Request, record
 from rlhf_audit.types import Feedback
 from rlhf_audit.verification import verify
 from rlhf_audit.withdrawal import erase, residue

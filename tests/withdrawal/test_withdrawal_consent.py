@@ -27,7 +27,7 @@ sys.path.insert(0, sys.argv[3])
 from rlhf_audit.errors import ConsentError
 from rlhf_audit.log.store import Log
 from rlhf_audit.raters import scripted
-from rlhf_audit import recording
+from rlhf_audit.recording import record as recording
 from rlhf_audit.types import Answer, AnswerKind
 class Slow:
     def ask(self, question):

@@ -24,7 +24,7 @@ from rlhf_audit.errors import UsageError
 from rlhf_audit.log import keys, reader, views
 from rlhf_audit.log.store import Log
 from rlhf_audit.policy import store as policies
-from rlhf_audit.recording import Request, record
+from rlhf_audit.recording.record import Request, record
 from rlhf_audit.types import Purpose
 from rlhf_audit.verification import verify
 from rlhf_audit.withdrawal import erase, plan, receipt

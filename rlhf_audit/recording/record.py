@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,16 @@ from rlhf_audit.consent import register
 from rlhf_audit.errors import LogError, RefusedError, UsageError
 from rlhf_audit.log import artefacts, reader
 from rlhf_audit.log.store import Log
-from rlhf_audit.log.writer import SessionFacts, SessionWriter
+from rlhf_audit.log.writer import SessionFacts
 from rlhf_audit.policy import lineage, store
 from rlhf_audit.policy.live import LiveLearner
 from rlhf_audit.policy.network import NetworkSpec, initial_weights, weights_sha256
 from rlhf_audit.raters.base import FeedbackSource
 from rlhf_audit.raters.scripted import scripted_source
+from rlhf_audit.recording.recorder import ConsentedWriter
 from rlhf_audit.seeds import child_seed
 from rlhf_audit.session import Fixed, Learner, Limits, Moment, Outcome, acting, interview, rated_again
-from rlhf_audit.types import ConsentState, Feedback, Grant, Kind, Purpose, Weights
+from rlhf_audit.types import ConsentState, Kind, Purpose, Weights
 
 _SCRIPTED = "scripted:"
 
@@ -111,7 +111,7 @@ def record(
         with contextlib.ExitStack() as held:
             stage = _prepare(log, request, held)
             source = held.enter_context(contextlib.closing(_source(log, request, stage, person)))
-            writer = _ConsentedWriter(log, grant, stage.facts, _purpose(request))
+            writer = ConsentedWriter(log, grant, stage.facts, _purpose(request))
             outcome = Outcome(0)
             try:
                 outcome = _hold(log, request, stage, source, writer, progress)
@@ -134,26 +134,6 @@ def record(
     )
 
 
-class _ConsentedWriter(SessionWriter):
-    """Lets no answer through unless the session's own grant stood when it was given."""
-
-    def __init__(self, log: Log, grant: Grant, facts: SessionFacts, purpose: Purpose | None) -> None:
-        super().__init__(log, grant, facts)
-        self.grant = grant
-        self._purpose = purpose
-
-    def check(self, as_of: datetime) -> None:
-        """Raise a ConsentError if the grant does not stand at ``as_of``."""
-        # Another process may have written a withdrawal since the last look.
-        if self._log.ledger.changed_on_disk():
-            self._log.ledger.load()
-        register.grant_for(self._log, self.grant.rater_id, as_of, self._purpose, self.grant.grant_id)
-
-    def feedback(self, row: Feedback) -> None:
-        self.check(row.answered_at)
-        super().feedback(row)
-
-
 def _purpose(request: Request) -> Purpose | None:
     """Return what the grant must cover: a policy that learns is trained there and then."""
     return Purpose.TRAINING if request.learn else None
@@ -164,7 +144,7 @@ def _hold(
     request: Request,
     stage: _Stage,
     source: FeedbackSource,
-    writer: _ConsentedWriter,
+    writer: ConsentedWriter,
     progress: Callable[[int], None] | None,
 ) -> Outcome:
     n_asked = 0
@@ -280,6 +260,7 @@ def behaviour_policy(
     log: Log, folder: Path | None, record: envs.EnvRecord, seed: int
 ) -> tuple[NetworkSpec, Weights, dict[str, Any]]:
     """Return the network that acts, its weights, and what the ledger says of it."""
+    envs.check_playable(record)
     if folder is None:
         spec = NetworkSpec(record.observation_dim, record.n_actions)
         weights = initial_weights(spec, child_seed(seed, "policy"))

@@ -1,0 +1,274 @@
+"""The episodes of a sealed session, read part by part: columns, and steps made from them when asked for."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlhf_audit import schema
+from rlhf_audit.errors import DamagedError, LogError
+from rlhf_audit.log.layout import Layout
+from rlhf_audit.spaces import reading
+from rlhf_audit.spaces.base import Space
+from rlhf_audit.types import Transition
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Steps as columns, ``n`` of each.
+
+    Attributes:
+        episode_ids: Arrow array of text.
+        numbers: ``(n,)`` int64, of each step within its episode.
+        observations: ``(n, *obs_shape)``, or a list of ``n`` values of a space that is not one array.
+        actions: ``(n, *action_shape)``, or a list.
+        action_probabilities: ``(n,)`` float32, NaN where unknown or redacted.
+        env_rewards: ``(n,)`` float64.
+        terminated: ``(n,)`` bool.
+        truncated: ``(n,)`` bool.
+        info: Arrow array of JSON texts of the chosen keys, or nulls.
+    """
+
+    episode_ids: Any
+    numbers: Sequence[Any]
+    observations: Sequence[Any]
+    actions: Sequence[Any]
+    action_probabilities: Sequence[Any]
+    env_rewards: Sequence[Any]
+    terminated: Sequence[Any]
+    truncated: Sequence[Any]
+    info: Any
+
+    def __len__(self) -> int:
+        return len(self.env_rewards)
+
+    def cut(self, start: int, stop: int) -> "Columns":
+        """Return some of the steps."""
+        return Columns(*(column[start:stop] for column in self._all()))
+
+    def _all(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+
+    @classmethod
+    def joined(cls, pieces: "Sequence[Columns]") -> "Columns":
+        """Return several stretches as one."""
+        if len(pieces) == 1:
+            return pieces[0]
+        return cls(*(_joined(columns) for columns in zip(*(piece._all() for piece in pieces), strict=True)))
+
+
+@dataclass(frozen=True)
+class Steps(Sequence[Transition]):
+    """The steps of one episode, each made when it is asked for."""
+
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @overload
+    def __getitem__(self, index: int) -> Transition: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Transition]: ...
+    def __getitem__(self, index: int | slice) -> Transition | Sequence[Transition]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        columns = self.columns
+        probability = float(columns.action_probabilities[number])
+        action = columns.actions[number]
+        return Transition(
+            columns.episode_ids[number].as_py(),
+            int(columns.numbers[number]),
+            columns.observations[number],
+            int(action) if isinstance(action, np.integer) else action,
+            None if np.isnan(probability) else probability,
+            float(columns.env_rewards[number]),
+            bool(columns.terminated[number]),
+            bool(columns.truncated[number]),
+            columns.info[number].as_py(),
+        )
+
+
+@dataclass(frozen=True)
+class RecordedEpisode:
+    """One episode as recorded.
+
+    Attributes:
+        episode: Number within the session, from 0.
+        stream: Which of the session's environments, from 0.
+        reset_seed: None where the generators of the episode before, in the same stream, went on.
+        reset_options: JSON of what else was passed to ``reset``.
+        columns: T steps.
+        final_observation: The observation T+1.
+        behaviour_policy_sha256: Digest of the weights that acted first; None where unknown or redacted.
+    """
+
+    episode_id: str
+    episode: int
+    stream: int
+    reset_seed: int | None
+    reset_options: str | None
+    columns: Columns
+    final_observation: Any
+    behaviour_policy_sha256: str | None
+
+    @property
+    def steps(self) -> Steps:
+        """The T transitions."""
+        return Steps(self.columns)
+
+
+def episodes(layout: Layout, facts: Mapping[str, Any]) -> Iterator[RecordedEpisode]:
+    """Yield a session's episodes, in order of streams and then of time; no more than two parts are in memory.
+
+    Args:
+        layout: Of the log.
+        facts: The ledger's of the session.
+
+    Raises:
+        LogError: A file is missing, damaged, or does not go with the others.
+    """
+    record = facts["env"]
+    observation = reading.from_json(record["observation_space"])
+    action = reading.from_json(record["action_space"])
+    heads = [file["path"] for file in facts["files"] if file["path"].startswith("episodes/")]
+    parts = iter([file["path"] for file in facts["files"] if file["path"].startswith("steps/")])
+    held: list[Columns] = []
+    for name in heads:
+        table = checked(layout, name, lambda _: schema.episodes(observation.arrow))
+        finals = _read(observation, table.column("final_observation"), name)
+        for number, head in enumerate(table.drop_columns(["final_observation"]).to_pylist()):
+            while sum(map(len, held)) < head["n_steps"]:
+                part = next(parts, None)
+                if part is None:
+                    raise _apart(name, f"{head['n_steps']} steps in an episode, of which some are missing")
+                held.append(_columns(layout, part, observation, action))
+            taken, held = _taken(held, head["n_steps"])
+            if not len(taken):
+                raise _apart(name, "an episode without a step")
+            yield RecordedEpisode(
+                **{key: head[key] for key in ("episode_id", "episode", "stream", "reset_seed")},
+                reset_options=head["reset_options"],
+                columns=taken,
+                final_observation=finals[number],
+                behaviour_policy_sha256=head["behaviour_policy_sha256"],
+            )
+    if any(map(len, held)) or next(parts, None) is not None:
+        raise _apart(heads[-1] if heads else "episodes", "steps of no episode")
+
+
+def checked(layout: Layout, name: str, shape: Callable[[pa.Table], pa.Schema]) -> pa.Table:
+    """Read a sealed file and check its columns: their names, types, and that nothing is missing in them.
+
+    Args:
+        layout: Of the log.
+        name: The file as the ledger names it.
+        shape: What schema a table of its own types must have.
+
+    Raises:
+        LogError: It is missing, no Parquet, or of another schema.
+    """
+    table = read(layout, name)
+    needed = shape(table)
+    like = all(map(_alike, table.schema.types, needed.types))
+    if table.schema.names != needed.names or not like:
+        raise damaged(f"{name} has other columns than log format {schema.FORMAT_VERSION}", "other columns")
+    for field in needed:
+        if not field.nullable and table.column(field.name).null_count:
+            raise damaged(f"{name} lacks values in its column {field.name}", "rows without one")
+    try:
+        return table.cast(needed)
+    except pa.ArrowException as error:
+        raise damaged(f"{name} holds values that can't be", "values of another length") from error
+
+
+def _alike(found: pa.DataType, needed: pa.DataType) -> bool:
+    """Say whether a type is the needed one, but for what Parquet alone does not tell of it."""
+    if pa.types.is_list(needed) or pa.types.is_fixed_size_list(needed):
+        listed = pa.types.is_list(found) or pa.types.is_fixed_size_list(found)
+        return listed and _alike(found.value_type, needed.value_type)
+    if pa.types.is_struct(needed) and pa.types.is_struct(found):
+        names = [[field.name for field in kind] for kind in (found, needed)]
+        return names[0] == names[1] and all(
+            _alike(a.type, b.type) for a, b in zip(found, needed, strict=True)
+        )
+    if pa.types.is_large_binary(needed):
+        return bool(pa.types.is_binary(found) or found == needed)
+    return bool(found == needed)
+
+
+def read(layout: Layout, name: str) -> pa.Table:
+    """Read one sealed file.
+
+    Raises:
+        LogError: It is missing or is not Parquet.
+    """
+    path = layout.root / name
+    try:
+        if not path.is_file():
+            # A pipe in its place would be waited for.
+            raise damaged(f"{name} is {'not a file' if path.exists() else 'missing'}", "no such file")
+        # Not by `read_table`: that would read "rater_id=…" out of the folder's name into a column.
+        table = pq.ParquetFile(path).read()
+        table.validate(full=True)
+        return table
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise damaged(f"{name} can't be read", "no Parquet, or a damaged one") from error
+
+
+def damaged(what: str, seen: str) -> LogError:
+    """Return the error for a sealed file that is not as it was."""
+    return LogError(
+        what, seen=seen, needed="the sealed Parquet file as it was recorded", fix="rlhf-audit verify LOG"
+    )
+
+
+def _columns(layout: Layout, name: str, observation: Space, action: Space) -> Columns:
+    table = checked(layout, name, lambda _: schema.steps(observation.arrow, action.arrow))
+    probabilities = table.column("action_probability").combine_chunks().fill_null(np.nan)
+    return Columns(
+        table.column("episode_id").combine_chunks(),
+        table.column("step").to_numpy(),
+        _read(observation, table.column("observation"), name),
+        _read(action, table.column("action"), name),
+        probabilities.to_numpy(zero_copy_only=False),
+        table.column("env_reward").to_numpy(),
+        table.column("terminated").to_numpy(),
+        table.column("truncated").to_numpy(),
+        table.column("info").combine_chunks(),
+    )
+
+
+def _read(space: Space, column: pa.ChunkedArray, name: str) -> Sequence[Any]:
+    try:
+        return space.read(column)
+    except (DamagedError, pa.ArrowException, ValueError, TypeError, KeyError, IndexError) as error:
+        raise damaged(f"{name} holds values that can't be", "values of another space") from error
+
+
+def _taken(held: list[Columns], n: int) -> tuple[Columns, list[Columns]]:
+    """Return the first ``n`` steps, and the rest."""
+    taken: list[Columns] = []
+    for number, columns in enumerate(held):
+        if len(columns) >= n:
+            rest = [columns.cut(n, len(columns)), *held[number + 1 :]]
+            return Columns.joined([*taken, columns.cut(0, n)]), [one for one in rest if len(one)]
+        taken.append(columns)
+        n -= len(columns)
+    return Columns.joined(taken), []
+
+
+def _joined(columns: Sequence[Any]) -> Any:
+    if all(isinstance(column, pa.Array) for column in columns):
+        return pa.concat_arrays(columns)
+    if all(isinstance(column, np.ndarray) for column in columns):
+        return np.concatenate(columns)
+    return [value for column in columns for value in column]
+
+
+def _apart(name: str, seen: str) -> LogError:
+    return damaged(f"{name} and the session's steps don't go together", seen)

@@ -36,6 +36,7 @@ docs: $(STAMP)
 
 sweep-learning: $(STAMP)
 	$(PYTHON) -m pytest -n 2 -m learning
+	PYTHONPATH=tests/training $(PYTHON) tests/training/learning_figures.py
 
 sweep-kill: $(STAMP)
 	$(PYTHON) -m pytest -n 2 -m sweep -k kill

@@ -102,10 +102,11 @@ def aliases(log: Log) -> dict[str, str]:
         LogError: A key file is not as it was written.
     """
     found = {}
+    going = {entry.body["rater_id"] for entry in log.ledger.of("erasure-intent")}
     for entry in log.ledger.of("enrolled"):
         rater_id = entry.body["rater_id"]
         # The key is what an erasure destroys first.
-        if log.layout.key_file(rater_id).exists():
+        if rater_id not in going and log.layout.key_file(rater_id).exists():
             found[rater_id] = keys.read(log.layout, rater_id).alias
     return {rater_id: alias for rater_id, alias in found.items() if alias}
 

@@ -26,8 +26,10 @@ FROM ledger WHERE event = 'session';
 CREATE VIEW erasures AS
 SELECT body->>'rater_id' AS rater_id,
        min(noted_at) AS begun_at,
-       min(noted_at) FILTER (event = 'erasure-done') AS erased_at
-FROM ledger WHERE event IN ('erasure-intent', 'erasure-done')
+       min(noted_at) FILTER (event = 'erasure-done') AS erased_at,
+       -- Something is in its way: it stays due.
+       arg_max(event, seq) = 'erasure-halted' AS halted
+FROM ledger WHERE event IN ('erasure-intent', 'erasure-halted', 'erasure-done', 'receipt')
 GROUP BY ALL;
 
 CREATE VIEW files AS

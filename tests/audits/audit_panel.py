@@ -42,6 +42,9 @@ TABLES = {
     },
     "reports": {"path": "VARCHAR", "rater_ids": "VARCHAR[]", "made_at": "TIMESTAMPTZ", "state": "VARCHAR"},
     "exports": {"path": "VARCHAR", "rater_ids": "VARCHAR[]", "made_at": "TIMESTAMPTZ", "state": "VARCHAR"},
+    "erasures": {
+        "rater_id": "VARCHAR", "begun_at": "TIMESTAMPTZ", "erased_at": "TIMESTAMPTZ", "halted": "BOOLEAN",
+    },
     "files": {"path": "VARCHAR", "session_id": "VARCHAR", "rater_id": "VARCHAR", '"rows"': "BIGINT"},
 }  # fmt: skip
 

@@ -2,11 +2,11 @@
 id = "pending_withdrawals"
 question = "Who has withdrawn and is still in the log, in policies or in reports?"
 severity = "warning"
-reads = ["withdrawals", "feedback", "files", "policies", "reports", "exports"]
-grain = "one rater who has withdrawn"
+reads = ["withdrawals", "feedback", "files", "policies", "reports", "exports", "erasures"]
+grain = "one rater who has withdrawn; and all erasures that something is in the way of"
 n_counts = "rows of the rater's feedback that the log still holds"
 value = "rows, files, policies, reports and exports that the rater is still in, together; 0 where nothing is pending"
-flag = "a withdrawal has not been followed by its erasure; the note says whether it is overdue"
+flag = "a withdrawal has not been followed by its erasure, the note says whether it is overdue; or an erasure can't be finished"
 caveats = [
   "Pending is lawful until the deadline, overdue is not: `rlhf-audit erase LOG RATER --apply` mends both.",
   "The deadline is judged at the time that the log was opened for; an audit reads no clock.",
@@ -81,4 +81,12 @@ SELECT
       '; reports ', n_reports, '; exports ', n_exports)
   END AS note
 FROM report
+UNION ALL
+-- Nobody is named whose erasure has begun.
+SELECT
+  'all', count(*), CAST(count(*) AS DOUBLE), NULL, NULL, TRUE,
+  'an erasure has begun and something is in its way: rlhf-audit verify LOG names it'
+FROM erasures
+WHERE halted
+HAVING count(*) > 0
 ORDER BY subject

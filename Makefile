@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check bench docs sweep-learning sweep-kill sweep-tamper clean
+.PHONY: demo test check bench docs sweep-learning sweep-kill sweep-tamper peers clean
 
 demo: $(STAMP)
 	$(VENV)/bin/rlhf-audit demo demo
@@ -44,6 +44,17 @@ sweep-kill: $(STAMP)
 sweep-tamper: $(STAMP)
 	$(PYTHON) -m pytest -n 2 -m sweep -k tamper
 
+# One environment for each library that an export is opened in: some of them can't live together.
+PEERS := .peers
+
+peers: $(STAMP)
+	@set -e; for list in tests/exchange/peers/*.txt; do \
+	  home=$(PEERS)/$$(basename "$$list" .txt); echo "building $$home"; \
+	  rm -rf "$$home"; $(PYTHON) -m venv "$$home"; \
+	  PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= "$$home/bin/python" -m pip install --quiet -r "$$list"; \
+	done
+	RLHF_AUDIT_PEERS=$(CURDIR)/$(PEERS) $(PYTHON) -m pytest tests/exchange/test_exchange_peers.py
+
 clean:
 	rm -rf $(VENV) demo
 
@@ -61,5 +72,5 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "building $(VENV) with $$found"; \
 	rm -rf $(VENV); \
 	$$found -m venv $(VENV); \
-	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[box2d,render,dev]'; \
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[box2d,render,mujoco,atari,video,dev]'; \
 	touch $(STAMP)

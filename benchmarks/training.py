@@ -13,7 +13,8 @@ import numpy as np
 
 from rlhf_audit.determinism import tensorflow
 from rlhf_audit.policy import epochs
-from rlhf_audit.policy.network import NetworkSpec, initial_weights, keras_model
+from rlhf_audit.policy.as_keras import keras_model
+from rlhf_audit.policy.network import NetworkSpec, initial_weights
 from rlhf_audit.seeds import generator
 
 SPEC = NetworkSpec(4, 2)
@@ -57,6 +58,7 @@ def _epoch(rows: epochs.Rows, batch: int) -> Callable[[], object]:
     return lambda: epochs.run(
         state,
         rows,
+        spec=SPEC,
         loss="likelihood",
         batch_size=batch,
         n_steps=ROWS // batch,

@@ -37,13 +37,18 @@ findings, verified` |
 | consent | `grant_id, rater_id, purposes, refused, expires_at` |
 | record | `session_id, episodes, steps, feedback, weights_sha256, seed, withdrew` |
 | replay | `identical, steps, first_difference{session_id, episode_id, step, field} or null, \
-sessions[{session_id, identical, steps, scope, note}]` |
+sessions[{session_id, identical, steps, scope, note}]`; with `--materialise` \
+`materialised{folder, files}`, with `--video` `video{file, frames, feedback, raters}` |
 | retrain | `policy, name, weights_sha256, rows, raters, algorithm, mode, seed, excluded` |
 | evaluate | `policy, env_id, weights_sha256, mean_return, lower, upper, episodes, sampled, seed` |
 | audit | `findings[], audits[{id, question, severity, parameters, rows[]}]`; with `--print-sql` `sql` |
 | report | `html, json, findings` |
 | withdraw | `rater_id, purposes, erase_by` |
 | erase | `rater_id, applied, rows, files, policies[{name, before, after}], reports, exports, receipt` |
+| export | `path, format, purpose, recipient, rows, raters[], names{rater_id: name in the export}, steps, \
+episodes, files` |
+| import | `session_id, rows, raters[], rater_id, grant_id, withdrawal_code or null, env_id, episodes, \
+steps, unseeded` |
 | verify | `ok, entries, files, problems[{file, problem}]` |
 | show | `what, rows[]` |
 | sql | `columns, rows[]` |

@@ -1,25 +1,29 @@
 """Gymnasium environments: open one, say exactly which one it was, and check that it is the same one again."""
 
+import contextlib
+import importlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import shlex
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from gymnasium.error import DependencyNotInstalled
 
 from rlhf_audit import canonical
 from rlhf_audit.errors import ReplayError, UsageError, near
-from rlhf_audit.spaces import describing
+from rlhf_audit.spaces import describing, words
 
 _DRAWS_WITH_PYGAME = ("gymnasium.envs.classic_control", "gymnasium.envs.box2d", "gymnasium.envs.toy_text")
+_SIMULATORS = (("gymnasium.envs.box2d", "Box2D"), ("gymnasium.envs.mujoco", "mujoco"))
+_PLAYABLE = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 _QUIET_PYGAME = {
     # It greets on stdout, where --json promises one document, and looks for a screen and a sound card.
     "PYGAME_HIDE_SUPPORT_PROMPT": "1",
@@ -31,6 +35,9 @@ _MEANINGS: dict[str, tuple[str, ...]] = {
     "MountainCar": ("push left", "do not push", "push right"),
     "Acrobot": ("turn the lower arm clockwise", "do nothing", "turn the lower arm anticlockwise"),
     "LunarLander": ("do nothing", "fire the left engine", "fire the main engine", "fire the right engine"),
+    "FrozenLake": ("go left", "go down", "go right", "go up"),
+    "Taxi": ("go down", "go up", "go right", "go left", "pick up", "set down"),
+    "Blackjack": ("stick", "take a card"),
 }
 _MEASURES: dict[str, tuple[str, ...]] = {
     "CartPole": ("cart position", "cart speed", "pole angle", "pole turning"),
@@ -53,6 +60,11 @@ _MEASURES: dict[str, tuple[str, ...]] = {
         "left leg down",
         "right leg down",
     ),
+    "Pendulum": ("cos angle", "sin angle", "turning"),
+    "MountainCarContinuous": ("position", "speed"),
+    "FrozenLake": ("square",),
+    "Taxi": ("state",),
+    "Blackjack": ("your sum", "dealer's card", "usable ace"),
 }
 
 
@@ -148,6 +160,9 @@ def open_env(env_id: str, frames: bool = False, **kept: Any) -> gym.Env[Any, Any
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET_PYGAME.items()})
     arguments: dict[str, Any] = {**kept, "render_mode": "rgb_array"} if frames else kept
     try:
+        if env_id.startswith("ALE/"):
+            # Registers its games, which gymnasium does not do by itself.
+            importlib.import_module("ale_py")
         with warnings.catch_warnings(action="ignore"):
             env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **arguments)
     except DependencyNotInstalled as error:
@@ -182,7 +197,8 @@ def describe(env: gym.Env[Any, Any]) -> EnvRecord:
     Raises:
         UsageError: Its spec cannot be written as JSON, or one of its spaces is of a kind that nobody knows.
     """
-    spec = env.spec or EnvSpec(type(env.unwrapped).__name__, _name(type(env.unwrapped)))
+    own = type(env.unwrapped)
+    spec = env.spec or EnvSpec(own.__name__.strip("_"), _name(own))
     entry_point = spec.entry_point
     name = entry_point if isinstance(entry_point, str) else _name(entry_point)
     behaviour = {
@@ -191,7 +207,7 @@ def describe(env: gym.Env[Any, Any]) -> EnvRecord:
         "kwargs": {key: value for key, value in spec.kwargs.items() if key != "render_mode"},
         "max_episode_steps": spec.max_episode_steps,
         "nondeterministic": spec.nondeterministic,
-        "additional_wrappers": [asdict(wrapper) for wrapper in spec.additional_wrappers],
+        "additional_wrappers": [_wrapper(wrapper) for wrapper in spec.additional_wrappers],
     }
     try:
         behaviour = json.loads(canonical.json_bytes(behaviour))
@@ -208,6 +224,16 @@ def describe(env: gym.Env[Any, Any]) -> EnvRecord:
         action_space=describing.describe(env.action_space),
         versions=_versions(name),
     )
+
+
+def _wrapper(spec: WrapperSpec) -> dict[str, Any]:
+    """Return a wrapper as JSON; without arguments if JSON can't say them, so that it is refused later."""
+    given = spec.kwargs or {}
+    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in given.items()}
+    kwargs = None
+    with contextlib.suppress(TypeError, ValueError):
+        kwargs = None if spec.kwargs is None else json.loads(canonical.json_bytes(plain))
+    return {"name": spec.name, "entry_point": spec.entry_point, "kwargs": kwargs}
 
 
 def open_again(record: EnvRecord, frames: bool = False) -> gym.Env[Any, Any]:
@@ -280,9 +306,32 @@ def observation_meanings(env_id: str, observation_dim: int) -> tuple[str, ...]:
     return _words(_MEASURES, env_id, "number", observation_dim)
 
 
+def action_in_words(env_id: str, space: Mapping[str, Any], action: Any) -> str:
+    """Return an action of a described space in a rater's words, shortened.
+
+    >>> action_in_words("Pendulum-v1", {"type": "Box"}, np.array([-0.5], np.float32))
+    '-0.5'
+    """
+    if space["type"] == "Discrete":
+        known = action_meanings(env_id, space["n"])
+        return known[int(action) - space["start"]] if space["start"] == 0 else f"action {int(action)}"
+    return words.words(action)
+
+
+def measures(env_id: str, space: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the numbers of an observation of a described space are, in a rater's words, where known."""
+    if space["type"] == "Box" and len(space["shape"]) == 1:
+        return observation_meanings(env_id, space["shape"][0])
+    return _MEASURES.get(_family(env_id), ())
+
+
 def _words(known: Mapping[str, tuple[str, ...]], env_id: str, noun: str, n: int) -> tuple[str, ...]:
-    words = known.get(env_id.rpartition(":")[2].rpartition("-v")[0], ())
-    return words if len(words) == n else tuple(f"{noun} {index}" for index in range(n))
+    named = known.get(_family(env_id), ())
+    return named if len(named) == n else tuple(f"{noun} {index}" for index in range(n))
+
+
+def _family(env_id: str) -> str:
+    return env_id.rpartition(":")[2].rpartition("-v")[0]
 
 
 def _first_difference(field: str, recorded: object, found: object) -> tuple[str, object, object] | None:
@@ -307,11 +356,22 @@ def check_playable(record: EnvRecord) -> None:
     Raises:
         UsageError: Names the space.
     """
-    box, discrete = record.observation_space, record.action_space
-    if box["type"] != "Box" or len(box["shape"]) != 1 or np.dtype(box["dtype"]).kind not in "fiu":
-        raise _unsupported(record.env_id, "observation space", box, "a Box of shape (n,), numbers in one row")
-    if discrete["type"] != "Discrete" or discrete["start"] != 0:
-        raise _unsupported(record.env_id, "action space", discrete, "Discrete(n), actions numbered from 0")
+    for which, space in (("observation", record.observation_space), ("action", record.action_space)):
+        for found in _plain_spaces(space):
+            if found["type"] not in _PLAYABLE:
+                needed = f"{', '.join(_PLAYABLE)}; or a Dict or Tuple of them"
+                raise _unsupported(record.env_id, f"{which} space", found, needed)
+
+
+def _plain_spaces(space: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if space["type"] == "Dict":
+        for _, member in space["spaces"]:
+            yield from _plain_spaces(member)
+    elif space["type"] == "Tuple":
+        for member in space["spaces"]:
+            yield from _plain_spaces(member)
+    else:
+        yield space
 
 
 def _unsupported(env_id: str, which: str, space: Mapping[str, Any], needed: str) -> UsageError:
@@ -348,11 +408,12 @@ def _unreadable(text: str) -> ReplayError:
 
 
 def _missing(env_id: str, reason: str) -> UsageError:
-    box2d = "box2d" in reason.lower()
+    extras = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari"}
+    extra = next((extra for word, extra in extras.items() if word in reason.lower()), None)
     return UsageError(
         f"{env_id!r} needs a package that is not installed",
         seen=reason.splitlines()[0],
-        fix="pip install 'rlhf-audit[box2d]'" if box2d else "install what the line above names",
+        fix=f"pip install 'rlhf-audit[{extra}]'" if extra else "install what the line above names",
     )
 
 
@@ -363,7 +424,11 @@ def _name(creator: object) -> str:
 def _versions(entry_point: str) -> dict[str, str]:
     names = ["gymnasium", "numpy"]
     module = entry_point.partition(":")[0]
-    package = "Box2D" if module.startswith("gymnasium.envs.box2d") else module.partition(".")[0]
+    package = next(
+        (name for prefix, name in _SIMULATORS if module.startswith(prefix)), module.partition(".")[0]
+    )
     if package != "gymnasium":
-        names += importlib.metadata.packages_distributions().get(package, [])[:1]
+        found = importlib.metadata.packages_distributions().get(package, [])
+        # Several may bring parts of one package: the one of its name, if there is one.
+        names += sorted(found, key=lambda name: (name.lower().replace("-", "_") != package.lower(), name))[:1]
     return {name.lower(): importlib.metadata.version(name) for name in names}

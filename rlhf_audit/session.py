@@ -5,7 +5,7 @@ answers and compares. That is what makes a session replayable to the last bit.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,10 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rlhf_audit.clock import Clock
+from rlhf_audit.log.info import kept
 from rlhf_audit.log.reader import RecordedSession
-from rlhf_audit.policy.network import draw_action, probabilities
+from rlhf_audit.policy import heads
+from rlhf_audit.policy.interface import Interface
 from rlhf_audit.raters.base import FeedbackSource
 from rlhf_audit.seeds import child_seed, generator
+from rlhf_audit.spaces import describing
 from rlhf_audit.types import (
     AnswerKind,
     EpisodeFacts,
@@ -57,7 +60,7 @@ class Learner(Protocol):
     def weights_sha256(self) -> str:
         """Their digest."""
 
-    def update(self, observation: Observation, action: int, value: float) -> None:
+    def update(self, observation: Observation, action: Any, value: float) -> None:
         """Learn from one answer."""
 
     def undo(self) -> None:
@@ -71,7 +74,7 @@ class Fixed:
         self.weights = weights
         self.weights_sha256 = sha256
 
-    def update(self, observation: Observation, action: int, value: float) -> None:
+    def update(self, observation: Observation, action: Any, value: float) -> None:
         """Learn nothing."""
 
     def undo(self) -> None:
@@ -85,7 +88,7 @@ class Moment:
     episode_id: str
     step: int
     observation: Observation
-    action: int
+    action: Any
     return_so_far: float
     frame: npt.NDArray[np.uint8] | None = None
 
@@ -121,7 +124,13 @@ class Outcome:
 
 
 def acting(
-    env: gym.Env[Any, Any], learner: Learner, seed: int, episodes: int | None, prefix: str, sink: Sink
+    env: gym.Env[Any, Any],
+    learner: Learner,
+    seed: int,
+    episodes: int | None,
+    prefix: str,
+    sink: Sink,
+    info: Sequence[str] = (),
 ) -> Iterator[Moment]:
     """Let the policy act and tell ``sink`` of each step; weights may change between two moments.
 
@@ -132,7 +141,9 @@ def acting(
         episodes: At most so many.
         prefix: Episode ids begin with it.
         sink: Told of every step before the moment is yielded.
+        info: Keys of ``info`` that it is told too.
     """
+    interface = Interface(describing.describe(env.observation_space), describing.describe(env.action_space))
     draws = generator(seed, "act")
     number = 0
     while episodes is None or number < episodes:
@@ -143,20 +154,21 @@ def acting(
         sink.episode(facts, observation)
         step, total, over = 0, 0.0, False
         while not over:
-            chances = probabilities(learner.weights, observation[None])[0]
-            action = draw_action(chances, draws.random())
+            said = heads.opinions(interface.spec, learner.weights, interface.encode(observation)[None])
+            action, chance = interface.act(learner.weights, said, 0, draws)
             frame = env.render() if env.render_mode else None
-            after, reward, terminated, truncated, _ = env.step(action)
+            after, reward, terminated, truncated, found = env.step(action)
             after = _kept(after)
             row = Transition(
                 episode_id,
                 step,
                 observation,
                 action,
-                float(chances[action]),
+                chance,
                 float(reward),
                 bool(terminated),
                 bool(truncated),
+                kept(found, info) if info else None,
             )
             sink.step(row, after)
             yield Moment(episode_id, step, observation, action, total, _picture(frame))
@@ -188,7 +200,7 @@ def interview(
     learner: Learner,
     limits: Limits,
     clock: Clock,
-    meanings: tuple[str, ...],
+    in_words: Callable[[Any], str],
     grant_id: str,
     permitted: Callable[[], None],
 ) -> Outcome:
@@ -201,7 +213,7 @@ def interview(
         learner: Learns from each answer, unlearns what is undone.
         limits: When to ask and when to stop.
         clock: For ``shown_at`` and ``answered_at``.
-        meanings: Each action in words.
+        in_words: Says an action in a rater's words.
         grant_id: The consent under which rows are made.
         permitted: Called before each question; raises when consent is gone.
     """
@@ -214,7 +226,7 @@ def interview(
             permitted()
             current = waiting[0]
             shown_at = clock.now()
-            answer = source.ask(talk.question(current, meanings, limits))
+            answer = source.ask(talk.question(current, in_words, limits))
             if answer.kind in (AnswerKind.QUIT, AnswerKind.WITHDRAW):
                 return Outcome(talk.answers, withdrew=answer.kind is AnswerKind.WITHDRAW)
             if answer.kind is AnswerKind.UNDO:
@@ -244,7 +256,7 @@ class _Talk:
     def answers(self) -> int:
         return sum(row.kind is not Kind.SKIP for _, _, row in self._standing)
 
-    def question(self, moment: Moment, meanings: tuple[str, ...], limits: Limits) -> Question:
+    def question(self, moment: Moment, in_words: Callable[[Any], str], limits: Limits) -> Question:
         known = []
         if limits.n_moments is not None:
             known.append(-(-limits.n_moments // limits.ask_every))
@@ -256,7 +268,7 @@ class _Talk:
             moment.step,
             moment.observation,
             moment.action,
-            meanings[moment.action],
+            in_words(moment.action),
             len(self._standing),
             moment.return_so_far,
             (lambda: moment.frame) if moment.frame is not None else None,
@@ -311,8 +323,12 @@ class _Talk:
         return row
 
 
-def _kept(observation: Any) -> Observation:
+def _kept(observation: Any) -> Any:
     """Return a copy that neither an environment nor a rater can change any more."""
+    if isinstance(observation, Mapping):
+        return {name: _kept(member) for name, member in observation.items()}
+    if isinstance(observation, tuple):
+        return tuple(_kept(member) for member in observation)
     copy = np.array(observation)
     copy.setflags(write=False)
     return copy

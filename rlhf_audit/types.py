@@ -111,8 +111,8 @@ class Question:
     Attributes:
         episode_id: Names the episode.
         step: From 0, within the episode.
-        observation: What the agent saw, ``(*obs_shape)``.
-        action: What it did.
+        observation: What the agent saw, a value of the observation space.
+        action: What it did, a value of the action space.
         action_meaning: The action in words.
         position: From 0, how many questions were answered or skipped before it and stand.
         return_so_far: Sum of env_reward in this episode before this action.
@@ -123,7 +123,7 @@ class Question:
     episode_id: str
     step: int
     observation: Observation
-    action: int
+    action: Any
     action_meaning: str
     position: int
     return_so_far: float
@@ -223,23 +223,23 @@ class RatedSteps:
 
     Attributes:
         observations: ``(n, obs_dim)`` float32.
-        actions: ``(n,)`` int64.
+        actions: ``(n,)`` int64; of several dimensions ``(n, n_dimensions)`` float32.
         values: ``(n,)`` float32, 1 for yes and 0 for no.
         raters: ``(n,)`` int64, index into ``rater_ids``; numbered by first appearance.
         rater_ids: Pseudonyms; names only, never used for order or seeds.
         episodes: ``(n,)`` int64, numbered by first appearance.
         action_probabilities: ``(n,)`` float32, NaN where redacted.
-        n_actions: Size of the action space.
+        n_actions: Size of the action space; of several dimensions each one's, 0 for a number.
     """
 
     observations: FloatArray
-    actions: IntArray
+    actions: IntArray | FloatArray
     values: FloatArray
     raters: IntArray
     rater_ids: tuple[str, ...]
     episodes: IntArray
     action_probabilities: FloatArray
-    n_actions: int
+    n_actions: int | tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.actions)

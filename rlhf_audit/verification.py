@@ -12,7 +12,7 @@ from typing import Any
 from rlhf_audit import canonical
 from rlhf_audit.clock import SystemClock
 from rlhf_audit.errors import DamagedError, LogError, RlhfAuditError
-from rlhf_audit.log import artefacts, durable, journal, keys, placing, reader
+from rlhf_audit.log import artefacts, durable, journal, keys, placing, reader, reopened, writer
 from rlhf_audit.log.artefacts import ArtefactKind
 from rlhf_audit.log.store import Log
 
@@ -124,13 +124,26 @@ def _check(log: Log) -> Iterator[Problem]:
         if path not in expected and (path not in unchecked or path.is_symlink()):
             yield Problem(log.layout.relative(path), _UNKNOWN)
     for session_id in journal.open_sessions(log.layout):
-        try:
-            for _ in journal.read(log.layout, session_id):
-                pass
-        except LogError as error:
+        for error in _open(log, session_id):
             name, _, problem = error.what.partition(" ")
             yield Problem(name, problem)
     yield from _erasures(log)
+
+
+def _open(log: Log, session_id: str) -> Iterator[DamagedError]:
+    """Yield what is wrong with a session that is open, or is being recorded just now."""
+    try:
+        left = reopened.read(log.layout, session_id)
+        if left is None:
+            return
+        for stream, parts in left.parts.items():
+            kind = writer.kind_of(left.meta, session_id, stream)
+            for number, known in enumerate(parts):
+                error = reopened.check(log.layout.journal_folder(session_id), number, known, kind)
+                if error is not None:
+                    yield error
+    except DamagedError as error:
+        yield error
 
 
 def _erasures(log: Log) -> Iterator[Problem]:

@@ -22,6 +22,8 @@ from rlhf_audit.cli import (
     enroll,
     erase,
     evaluate,
+    export,
+    import_,
     init,
     record,
     replay,
@@ -49,6 +51,8 @@ VERBS = (
     report,
     withdraw,
     erase,
+    export,
+    import_,
     verify,
     show,
     sql,
@@ -102,7 +106,8 @@ def _root(
 
 
 for _verb in VERBS:
-    _name = _verb.__name__.rpartition(".")[2]
+    # Python keeps some names for itself: import_.
+    _name = _verb.__name__.rpartition(".")[2].removesuffix("_")
     # \b keeps the line as it is, so that it can be copied.
     app.command(_name, cls=LogCommand, epilog=f"\b\nExample:\n  {_verb.EXAMPLE}")(_verb.run)
 

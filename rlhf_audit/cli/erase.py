@@ -64,9 +64,7 @@ def _told(result: dict[str, Any], log_path: str, alone: Sequence[bool]) -> str:
         after = policy["after"] or ("removed" if complete else planned)
         lines.append(f"policy    {policy['name']}: {_short(policy['before'])} -> {_short(after)}")
     lines += [f"report    {_named(report)}" for report in result["reports"]]
-    lines += [
-        f"export    {_named(export)}: already handed out; tell its holder" for export in result["exports"]
-    ]
+    lines += [f"export    {_handed_out(export)}" for export in result["exports"]]
     lines += [f"left      {_left(note)}" for note in result.get("left", ())]
     lines += [f"left      {path}: found by the search, or not readable" for path in result.get("found", ())]
     lines += [f"in the way: {one['path']} {one['problem']}" for one in result.get("obstacles", ())]
@@ -91,6 +89,13 @@ def _left(note: dict[str, Any]) -> str:
     if note["state"] == "missing":
         return f"{note['path']} is not in its place: a copy elsewhere is not reached"
     return f"{note['path']} is not what the ledger names: left alone, under its other names if it has any"
+
+
+def _handed_out(export: dict[str, Any]) -> str:
+    """Return what is told of a copy that nobody can delete from here."""
+    holder = export.get("recipient") or "its holder"
+    named = f" that the name is {export['name']}" if "name" in export else ""
+    return f"{_named(export)}: already handed out; tell {holder}{named}"
 
 
 def _counted(files: Any) -> str:

@@ -56,6 +56,14 @@ _Episodes = Annotated[
 _Rate = Annotated[
     str | None, typer.Option(metavar="SESSION", help="Rate the steps of a recorded session again.")
 ]
+_Info = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY", help="Keep this key of the environment's info; may be given again."),
+]
+_Observations = Annotated[
+    Literal["full", "hashed"],
+    typer.Option(help="Keep each observation, or only a hash that replay --materialise turns back."),
+]
 _DrawnSeed = Annotated[
     int | None,
     typer.Option(
@@ -80,6 +88,8 @@ def run(
     max_feedback: _MaxFeedback = None,
     episodes: _Episodes = None,
     rate: _Rate = None,
+    info: _Info = None,
+    observations: _Observations = "full",
     seed: _DrawnSeed = None,
     as_json: AsJson = False,
 ) -> None:
@@ -116,6 +126,8 @@ def run(
         max_feedback=max_feedback,
         rates=rate,
         seed=secrets.randbits(32) if seed is None else seed,
+        info=tuple(info or ()),
+        observations=observations,
     )
     with _console.Progress() as progress:
         tell = (
@@ -143,15 +155,15 @@ def _terminal(log: Log, request: "Request") -> "FeedbackSource":
     if request.rates is not None:
         recorded = reader.session_facts(log, request.rates)["env"]
         env_id = recorded["env_id"]
-        meanings = envs.observation_meanings(env_id, recorded["observation_space"]["shape"][0])
+        meanings = envs.measures(env_id, recorded["observation_space"])
         return TerminalSource(meanings, goal=goal(env_id))
     assert request.env_id is not None
     env = envs.open_env(request.env_id)
     try:
-        size = envs.describe(env).observation_dim
+        space = envs.describe(env).observation_space
     finally:
         env.close()
-    return TerminalSource(envs.observation_meanings(request.env_id, size), goal=goal(request.env_id))
+    return TerminalSource(envs.measures(request.env_id, space), goal=goal(request.env_id))
 
 
 def _report(log: Log, log_path: Path, request: "Request", recorded: "Recorded", as_json: bool) -> None:

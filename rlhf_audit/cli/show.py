@@ -35,9 +35,9 @@ _QUERIES = {
     "ledger": "SELECT seq, noted_at, event, body FROM ledger ORDER BY seq",
 }
 _FEEDBACK = (
-    "SELECT session_id, f.row, rater_id, episode_id, step, s.env_id, s.action, f.kind, f.value, f.supersedes,"
-    " f.latency_s, f.answered_at FROM feedback f"
-    " JOIN (SELECT episode_id, step, env_id, action FROM steps) s USING (episode_id, step)"
+    "SELECT session_id, f.row, rater_id, episode_id, step, s.acted_in, s.action, f.kind, f.value,"
+    " f.supersedes, f.latency_s, f.answered_at FROM feedback f"
+    " JOIN (SELECT episode_id, step, session_id AS acted_in, action FROM steps) s USING (episode_id, step)"
     " WHERE {where} ORDER BY session_n, f.row"
 )
 _BY_SESSION = ("sessions", "episodes", "feedback")
@@ -158,15 +158,16 @@ def _feedback(log: Log, wanted: _Wanted) -> list[Row]:
     """Return each row with what was done in words: an undo and a skip look alike in the file."""
     found = _query(log, _FEEDBACK, wanted)
     undone, taken_back = _undone(found)
-    meanings = _meanings(log)
+    told = _actions(log, found)
     shown = []
-    for row in found:
+    for row, (action, meaning) in zip(found, told, strict=True):
         place = (row["session_id"], row["row"])
-        plain = ("session_id", "row", "rater_id", "episode_id", "step", "action")
+        plain = ("session_id", "row", "rater_id", "episode_id", "step")
         shown.append(
             {name: row[name] for name in plain}
             | {
-                "action_meaning": _meaning(meanings, row),
+                "action": action,
+                "action_meaning": meaning,
                 "did": _did(row, place in undone),
                 "stands": place not in undone | taken_back,
                 "latency_s": row["latency_s"],
@@ -193,23 +194,61 @@ def _by_session(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     return [(session_id, list(own)) for session_id, own in groups]
 
 
-def _meanings(log: Log) -> dict[str, tuple[str, ...]]:
-    from rlhf_audit.envs import action_meanings
+def _actions(log: Log, rows: Sequence[Row]) -> list[tuple[Any, str]]:
+    """Return each rated action, as JSON can say it, and in words."""
+    from rlhf_audit.envs import action_in_words
+    from rlhf_audit.log import reader
+    from rlhf_audit.spaces.holding import holds
 
-    envs = [entry.body["env"] for entry in log.ledger.of("session")]
-    return {env["env_id"]: action_meanings(env["env_id"], env["action_space"]["n"]) for env in envs}
+    acted = {name: reader.session_facts(log, name)["env"] for name in {row["acted_in"] for row in rows}}
+    read = _read_actions(log, rows, acted)
+    found = []
+    for row in rows:
+        env = acted[row["acted_in"]]
+        action = read.get((row["episode_id"], row["step"]), row["action"])
+        if action is None or not holds(env["action_space"], action):
+            raise LogError(
+                f"a step that {row['session_id']} rates can't be read",
+                seen=f"action {action} at step {row['step']} of {row['episode_id']}",
+                needed=_needed(env["action_space"]),
+                fix="rlhf-audit verify LOG",
+            )
+        said = action_in_words(env["env_id"], env["action_space"], action)
+        found.append((_plain(action), said))
+    return found
 
 
-def _meaning(meanings: Mapping[str, tuple[str, ...]], row: Row) -> str:
-    words = meanings.get(row["env_id"], ())
-    if row["action"] is None or not 0 <= row["action"] < len(words):
-        raise LogError(
-            f"a step that {row['session_id']} rates can't be read",
-            seen=f"action {row['action']} at step {row['step']} of {row['episode_id']}",
-            needed=f"an action from 0 to {len(words) - 1}",
-            fix="rlhf-audit verify LOG",
-        )
-    return words[row["action"]]
+def _read_actions(
+    log: Log, rows: Sequence[Row], acted: Mapping[str, Mapping[str, Any]]
+) -> dict[tuple[str, int], Any]:
+    """Return the actions that the view of all steps doesn't hold: those that are no single whole number."""
+    from rlhf_audit.log import reader, recorded
+
+    wanted = {(row["episode_id"], row["step"]) for row in rows if row["action"] is None}
+    sessions = {row["acted_in"] for row in rows if row["action"] is None}
+    found = {}
+    for name in sorted(sessions):
+        if acted[name]["action_space"]["type"] == "Discrete":
+            continue
+        for episode in recorded.episodes(log.layout, reader.session_facts(log, name)):
+            for number in range(len(episode.columns)):
+                if (episode.episode_id, number) in wanted:
+                    found[episode.episode_id, number] = episode.columns.actions[number]
+    return found
+
+
+def _needed(space: Mapping[str, Any]) -> str:
+    if space["type"] == "Discrete":
+        return f"an action from {space['start']} to {space['start'] + space['n'] - 1}"
+    return f"an action of its {space['type']} space"
+
+
+def _plain(action: Any) -> Any:
+    if isinstance(action, Mapping):
+        return {name: _plain(member) for name, member in action.items()}
+    if isinstance(action, tuple):
+        return [_plain(member) for member in action]
+    return action.tolist() if hasattr(action, "tolist") else action
 
 
 def _did(row: Mapping[str, Any], undo: bool) -> str:

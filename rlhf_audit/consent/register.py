@@ -150,7 +150,12 @@ def agreed_before(log: Log, rater_id: str, as_of: datetime) -> set[Purpose]:
 
 
 def give(
-    log: Log, rater_id: str, purposes: Iterable[Purpose], method: str, shown_sha256: str | None = None
+    log: Log,
+    rater_id: str,
+    purposes: Iterable[Purpose],
+    method: str,
+    shown_sha256: str | None = None,
+    reference: str | None = None,
 ) -> Grant:
     """Record that a rater agreed to the newest terms.
 
@@ -160,6 +165,7 @@ def give(
         purposes: To what.
         method: How they were asked: ``terminal``, ``web``, ``imported`` or ``scripted``.
         shown_sha256: Digest of the text that was shown; must be the newest still.
+        reference: Where it is written down that they agreed, when they were asked elsewhere.
 
     Raises:
         UsageError: No such rater, or no purpose.
@@ -181,7 +187,7 @@ def give(
                 needed="the person reads the terms and answers",
                 fix=f"rlhf-audit consent LOG {rater_id} --purpose training",
             )
-        body = _record(log, rater_id, purposes, method, ConsentState.GIVEN)
+        body = _record(log, rater_id, purposes, method, ConsentState.GIVEN, reference)
     return _grant(body)
 
 
@@ -193,7 +199,12 @@ def refuse(log: Log, rater_id: str, purposes: Iterable[Purpose], method: str) ->
 
 
 def _record(
-    log: Log, rater_id: str, purposes: Iterable[Purpose], method: str, state: ConsentState
+    log: Log,
+    rater_id: str,
+    purposes: Iterable[Purpose],
+    method: str,
+    state: ConsentState,
+    reference: str | None = None,
 ) -> dict[str, Any]:
     listed = sorted(set(purposes))
     if not listed:
@@ -215,6 +226,8 @@ def _record(
         "given_at": to_text(now),
         "expires_at": to_text(now + timedelta(days=GRANT_DAYS)),
     }
+    if reference is not None:
+        body["reference"] = reference
     log.append("consent", body)
     return body
 

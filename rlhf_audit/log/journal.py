@@ -49,6 +49,7 @@ _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "step": (int,),
         "episode": (dict, type(None)),
     },
+    "sealed": {"stream": (int,), "part": (int,), "steps_sha256": (str,), "episodes_sha256": (str,)},
     "episode": {"stream": (int,), "part": (int,), "slot": (int,), "facts": (dict,)},
     "mark": {"marks": (list,)},
     "feedback": {
@@ -132,12 +133,23 @@ class Journal:
                 os.ftruncate(self._stream.fileno(), os.fstat(self._stream.fileno()).st_size - (written or 0))
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if sync:
-                os.fsync(self._stream.fileno())
+                self._sync(len(line))
+
+    def _sync(self, size: int) -> None:
+        try:
+            os.fsync(self._stream.fileno())
+        except OSError:
+            # Told that it was refused, its maker may give it again: it must not be there twice.
+            os.ftruncate(self._stream.fileno(), os.fstat(self._stream.fileno()).st_size - size)
+            raise
 
     def close(self) -> None:
-        """Sync and close; the session stays open on disk until it is sealed."""
-        os.fsync(self._stream.fileno())
-        self._stream.close()
+        """Sync and close; the session stays open on disk until it is sealed. May be called again."""
+        if not self._stream.closed:
+            try:
+                os.fsync(self._stream.fileno())
+            finally:
+                self._stream.close()
 
 
 def open_sessions(layout: Layout) -> list[str]:
@@ -166,21 +178,23 @@ def read(layout: Layout, session_id: str) -> Iterator[dict[str, Any]]:
         return
     if not path.is_file():
         raise _damaged(name, "is not a file")
-    lines = path.read_bytes().split(b"\n")
-    checked = _Events(layout, session_id)
-    for number, line in enumerate(lines):
-        data = _whole(line)
-        if data is None:
-            behind = (_whole(later) for later in lines[number + 1 :])
-            if number == 0 or any(later and b'"event":"feedback"' in later for later in behind):
-                raise _damaged(name, f"is damaged in line {number + 1}")
-            return
-        try:
-            body = checked.event(data)
-        except ValueError as error:
-            # Its checksum is right: no kill has made it so.
-            raise _damaged(name, f"is damaged in line {number + 1}", str(error)) from error
-        yield body
+    checked, number = _Events(layout, session_id), 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            data = _whole(line)
+            if data is None:
+                behind = (_whole(later) for later in lines)
+                if number == 1 or any(later and b'"event":"feedback"' in later for later in behind):
+                    raise _damaged(name, f"is damaged in line {number}")
+                return
+            try:
+                body = checked.event(data)
+            except ValueError as error:
+                # Its checksum is right: no kill has made it so.
+                raise _damaged(name, f"is damaged in line {number}", str(error)) from error
+            yield body
+    if not number:
+        raise _damaged(name, "is damaged in line 1")
 
 
 class _Events:
@@ -220,11 +234,16 @@ class _Events:
             checked_rater_id(body["rater_id"])
             self._layout.steps_file(body["env"]["env_id"], self._session_id)
         elif event == "part":
-            if body["part"] != self._parts.get(body["stream"], 0) or not 0 < body["slots"] < 1 << 32:
+            # The newest one may begin twice: the first time was interrupted.
+            turn = self._parts.get(body["stream"], 0)
+            if body["part"] not in (turn, max(0, turn - 1)) or not 0 < body["slots"] < 1 << 32:
                 raise ValueError("a part out of turn")
             self._parts[body["stream"]] = body["part"] + 1
             if body["episode"] is not None:
                 _check_fields("part", body["episode"], _EPISODE)
+        elif event == "sealed":
+            if not 0 <= body["part"] < self._parts[body["stream"]]:
+                raise ValueError("another part")
         elif event == "episode":
             if body["part"] != self._parts[body["stream"]] - 1 or body["slot"] < 0:
                 raise ValueError("an episode of another part")
@@ -307,6 +326,7 @@ def _line(body: Mapping[str, Any]) -> bytes:
 
 
 def _whole(line: bytes) -> bytes | None:
+    line = line.removesuffix(b"\n")
     checksum, _, data = line.partition(b" ")
     return data if data and checksum == b"%08x" % zlib.crc32(data) else None
 

@@ -4,8 +4,10 @@ What is stored here survives a kill at once, a power cut once it is synced. Slot
 what was done then; an episode of T steps takes T + 1 slots, the last of which holds its final observation.
 """
 
+import errno
 import mmap
 import os
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlhf_audit.errors import LogError
+from rlhf_audit.log import durable
 from rlhf_audit.spaces.base import Array, Space
 
 TERMINATED, TRUNCATED, KNOWN, END = 1, 2, 4, 8
@@ -24,6 +27,9 @@ TERMINATED, TRUNCATED, KNOWN, END = 1, 2, 4, 8
 _ALIGNED = 64
 _BYTES = 16 << 20
 _MOST_SLOTS = 1 << 18
+_MOST_VARYING = 1 << 14
+"""What varies in size is not counted beforehand, and is held in memory when it is sealed."""
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class PartShape:
         """Schema of the side stream: what of a slot varies in size, with the action and info before it."""
         return pa.schema(
             [
+                pa.field("slot", pa.int64()),
                 pa.field("observation", pa.null() if self.observation.parts else self.observation.arrow),
                 pa.field("action", pa.null() if self.action.parts else self.action.arrow),
                 pa.field("info", pa.string()),
@@ -70,7 +77,7 @@ class PartShape:
     def slots(self) -> int:
         """How many slots make a part: about 16 MiB of them."""
         size = sum(dtype.itemsize * prod(shape) for dtype, shape in self.columns)
-        return max(16, min(_MOST_SLOTS, _BYTES // size))
+        return max(16, min(_MOST_VARYING if self.varies else _MOST_SLOTS, _BYTES // size))
 
 
 class Part:
@@ -80,6 +87,7 @@ class Part:
         path: Its file; made with room for ``slots`` when it is not there.
         shape: What the slots hold.
         slots: How many; one more observation fits.
+        reading: It is there, and is only read.
 
     Attributes:
         observations: Columns ``(slots + 1, *shape)`` of the observation's parts.
@@ -94,16 +102,19 @@ class Part:
         OSError: There is no room on the disk: it is taken before anything is stored.
     """
 
-    def __init__(self, path: Path, shape: PartShape, slots: int) -> None:
+    def __init__(self, path: Path, shape: PartShape, slots: int, *, reading: bool = False) -> None:
         self.path, self.shape, self.slots = path, shape, slots
         self._starts = list(_starts(shape, slots))
         size = self._starts[-1]
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDONLY if reading else os.O_RDWR | os.O_CREAT
+        self._descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        self._closed = False
+        held = -1
         try:
             held = os.fstat(self._descriptor).st_size
-            if held not in (0, size):
+            if held != size and (held or reading):
                 raise LogError(
-                    f"{path.name} of an open session is damaged",
+                    f"journal/{path.parent.name}/{path.name} is damaged",
                     seen=f"{held} bytes",
                     needed=f"{size} bytes",
                     fix="put the file back from a copy, or erase its rater",
@@ -111,9 +122,16 @@ class Part:
             if not held:
                 # Taken now: a mapped page for which there is no room would end the process.
                 os.posix_fallocate(self._descriptor, 0, size)
-            memory = mmap.mmap(self._descriptor, size)
+            access = mmap.ACCESS_READ if reading else mmap.ACCESS_WRITE
+            memory = mmap.mmap(self._descriptor, size, access=access)
+            beside = path.with_suffix(".side")
+            self.side = SideStream(beside, shape.side, reading=reading) if shape.varies else None
+            if not held:
+                durable.sync_folder(path.parent)
         except BaseException:
             os.close(self._descriptor)
+            if not held and not reading:
+                path.unlink(missing_ok=True)
             raise
         self.count: Array = np.frombuffer(memory, np.int64, 1)
         views = [
@@ -124,7 +142,6 @@ class Part:
         n = len(shape.observation.parts or ())
         self.observations, self.actions = views[:n], views[n:-3]
         self.probabilities, self.env_rewards, self.flags = views[-3:]
-        self.side = SideStream(path.with_suffix(".side"), shape.side) if shape.varies else None
 
     def observe(self, slot: int, value: Any) -> None:
         """Store an observation."""
@@ -138,14 +155,16 @@ class Part:
             for column, piece in zip(self.actions, self.shape.action.split(value), strict=True):
                 column[slot] = piece
 
-    def beside(self, observation: Any, action: Any = None, info: str | None = None, *, acted: bool) -> None:
+    def beside(
+        self, slot: int, observation: Any, action: Any = None, info: str | None = None, *, acted: bool
+    ) -> None:
         """Store what varies in size of a slot's observation, and of the action and info that led to it."""
         if self.side is None:
             return
         space = self.shape
         shown = None if space.observation.parts else space.observation.plain(observation)
         done = None if space.action.parts or not acted else space.action.plain(action)
-        self.side.put({"observation": shown, "action": done, "info": info})
+        self.side.put({"slot": slot, "observation": shown, "action": done, "info": info})
 
     def crc32(self, start: int, stop: int, running: int = 0) -> int:
         """Return a checksum over slots ``start`` up to ``stop``."""
@@ -165,50 +184,63 @@ class Part:
             self.side.sync()
 
     def close(self) -> None:
-        """Give the file back; what is mapped goes when the last array over it does."""
-        os.close(self._descriptor)
-        if self.side is not None:
-            self.side.close()
+        """Give the file back; what is mapped goes when the last array over it does. May be called again."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._descriptor)
+            if self.side is not None:
+                self.side.close()
 
 
 class SideStream:
     """What varies in size, as a stream of Arrow record batches of one row: whole up to a torn end.
 
+    A slot whose storing was interrupted may have a second row; the last one counts.
+
     Args:
         path: Its file; appended to, or begun.
         schema: Of the rows.
-
-    Attributes:
-        size: Bytes written by this process.
-        crc32: Their checksum.
+        reading: It is there, and is only read.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, *, reading: bool = False) -> None:
         self._schema = schema
-        self._stream = path.open("ab", buffering=0)
+        self._stream = path.open("rb" if reading else "a+b", buffering=0)
         self._path = path
-        self.size = self.crc32 = 0
+        self._writing = threading.Lock()
+        self._summed = (0, 0)
         self._last: Mapping[str, Any] = {}
-        if not self._stream.tell():
+        if not reading and not self._stream.tell():
             self._write(schema.serialize())
 
     def put(self, row: Mapping[str, Any]) -> None:
         """Append one row, in one write."""
+        self._write(pa.RecordBatch.from_pylist([row], self._schema).serialize())
         self._last = row
-        batch = pa.RecordBatch.from_pylist([row], self._schema)
-        self._write(batch.serialize())
 
     def _write(self, data: pa.Buffer) -> None:
-        self._stream.write(data)
-        self.size += data.size
-        self.crc32 = zlib.crc32(data, self.crc32)
+        with self._writing:
+            written = self._stream.write(data)
+            if written != data.size:
+                # What follows a torn row would be lost.
+                os.ftruncate(self._stream.fileno(), self._size() - (written or 0))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def go_on_from(self, before: "SideStream") -> None:
         """Begin with the observation at which another stream ends."""
-        self.put({**before._last, "action": None, "info": None})
+        self.put({**before._last, "slot": 0, "action": None, "info": None})
+
+    def summed(self) -> list[int]:
+        """Return how many bytes there are, and their CRC-32."""
+        with self._writing:
+            size = self._size()
+        start, running = self._summed
+        running = crc32_of(self._stream.fileno(), start, size, running)
+        self._summed = size, running
+        return [size, running]
 
     def rows(self) -> pa.Table:
-        """Return all whole rows."""
+        """Return the rows of slots 0, 1, …, as far as there are any."""
         data = self._path.read_bytes()
         reader = pa.ipc.MessageReader.open_stream(data)
         batches = []
@@ -216,8 +248,9 @@ class SideStream:
             reader.read_next_message()
             while True:
                 batches.append(pa.ipc.read_record_batch(reader.read_next_message(), self._schema))
-        except (StopIteration, pa.ArrowInvalid, OSError):
-            return pa.Table.from_batches(batches, self._schema)
+        except (StopIteration, EOFError, pa.ArrowException, OSError):
+            table = pa.Table.from_batches(batches, self._schema)
+        return _last_of_each(table)
 
     def sync(self) -> None:
         """Bring the rows to the disk."""
@@ -226,6 +259,48 @@ class SideStream:
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+    def crc32(self, size: int) -> int | None:
+        """Return the checksum of the first ``size`` bytes; None where there are fewer."""
+        return None if self._size() < size else crc32_of(self._stream.fileno(), 0, size)
+
+    def _size(self) -> int:
+        return os.fstat(self._stream.fileno()).st_size
+
+
+def crc32_of(descriptor: int, start: int, stop: int, running: int = 0) -> int:
+    """Return the CRC-32 of bytes ``start`` up to ``stop`` of a file, or of those of them that are there."""
+    while start < stop and (data := os.pread(descriptor, min(_CHUNK, stop - start), start)):
+        running = zlib.crc32(data, running)
+        start += len(data)
+    return running
+
+
+def _last_of_each(table: pa.Table) -> pa.Table:
+    """Return the last row of each slot; what does not follow the row before it was never whole."""
+    slots = table.column("slot").to_numpy()
+    astray = np.flatnonzero(~np.isin(np.diff(slots, prepend=-1), (0, 1)))
+    slots = slots[: astray[0] if len(astray) else len(slots)]
+    return table.take(pa.array(np.flatnonzero(np.diff(slots, append=-1))))
+
+
+def part_file(folder: Path, stream: int, number: int) -> Path:
+    """Return where a part is stored."""
+    return folder / f"part-{stream:04d}-{number:05d}"
+
+
+def staged_files(path: Path) -> tuple[Path, Path]:
+    """Return where the sealed steps and episodes of a part wait for their session's end."""
+    return path.with_name(f"{path.name}.steps.parquet"), path.with_name(f"{path.name}.episodes.parquet")
+
+
+def let_go(path: Path, private: bool) -> None:
+    """Remove a part that is sealed; overwrite it first where a person's answers could be worked out of it."""
+    for file in (path, path.with_suffix(".side")):
+        if private:
+            durable.destroy(file)
+        else:
+            file.unlink(missing_ok=True)
 
 
 def _starts(shape: PartShape, slots: int) -> Iterator[int]:

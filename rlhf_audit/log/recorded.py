@@ -13,6 +13,7 @@ from rlhf_audit.errors import DamagedError, LogError
 from rlhf_audit.log.layout import Layout
 from rlhf_audit.spaces import reading
 from rlhf_audit.spaces.base import Space
+from rlhf_audit.spaces.hashed import observation_space
 from rlhf_audit.types import Transition
 
 
@@ -23,7 +24,8 @@ class Columns:
     Attributes:
         episode_ids: Arrow array of text.
         numbers: ``(n,)`` int64, of each step within its episode.
-        observations: ``(n, *obs_shape)``, or a list of ``n`` values of a space that is not one array.
+        observations: ``(n, *obs_shape)``, or a list of ``n`` values of a space that is not one array; where
+            a session keeps hashes, a list of ``n`` digests.
         actions: ``(n, *action_shape)``, or a list.
         action_probabilities: ``(n,)`` float32, NaN where unknown or redacted.
         env_rewards: ``(n,)`` float64.
@@ -102,7 +104,7 @@ class RecordedEpisode:
         stream: Which of the session's environments, from 0.
         reset_seed: None where the generators of the episode before, in the same stream, went on.
         reset_options: JSON of what else was passed to ``reset``.
-        columns: T steps.
+        columns: T steps; none where a reset without a seed followed at once, which goes on from this one.
         final_observation: The observation T+1.
         behaviour_policy_sha256: Digest of the weights that acted first; None where unknown or redacted.
     """
@@ -133,23 +135,26 @@ def episodes(layout: Layout, facts: Mapping[str, Any]) -> Iterator[RecordedEpiso
         LogError: A file is missing, damaged, or does not go with the others.
     """
     record = facts["env"]
-    observation = reading.from_json(record["observation_space"])
+    observation = observation_space(facts)
     action = reading.from_json(record["action_space"])
     heads = [file["path"] for file in facts["files"] if file["path"].startswith("episodes/")]
     parts = iter([file["path"] for file in facts["files"] if file["path"].startswith("steps/")])
     held: list[Columns] = []
     for name in heads:
-        table = checked(layout, name, lambda _: schema.episodes(observation.arrow))
-        finals = _read(observation, table.column("final_observation"), name)
-        for number, head in enumerate(table.drop_columns(["final_observation"]).to_pylist()):
+        ended = checked(layout, name, lambda _: schema.episodes(observation.arrow))
+        finals = _read(observation, ended.column("final_observation"), name)
+        for number, head in enumerate(ended.drop_columns(["final_observation"]).to_pylist()):
             while sum(map(len, held)) < head["n_steps"]:
                 part = next(parts, None)
                 if part is None:
                     raise _apart(name, f"{head['n_steps']} steps in an episode, of which some are missing")
-                held.append(_columns(layout, part, observation, action))
-            taken, held = _taken(held, head["n_steps"])
-            if not len(taken):
-                raise _apart(name, "an episode without a step")
+                table = checked(layout, part, lambda _: schema.steps(observation.arrow, action.arrow))
+                held.append(_columns(table, part, observation, action))
+            if not head["n_steps"]:
+                # Nothing but a reset, which the episode after it goes on from.
+                taken = _columns(_empty(observation, action), name, observation, action)
+            else:
+                taken, held = _taken(held, head["n_steps"])
             yield RecordedEpisode(
                 **{key: head[key] for key in ("episode_id", "episode", "stream", "reset_seed")},
                 reset_options=head["reset_options"],
@@ -227,8 +232,11 @@ def damaged(what: str, seen: str) -> LogError:
     )
 
 
-def _columns(layout: Layout, name: str, observation: Space, action: Space) -> Columns:
-    table = checked(layout, name, lambda _: schema.steps(observation.arrow, action.arrow))
+def _empty(observation: Space, action: Space) -> pa.Table:
+    return schema.steps(observation.arrow, action.arrow).empty_table()
+
+
+def _columns(table: pa.Table, name: str, observation: Space, action: Space) -> Columns:
     probabilities = table.column("action_probability").combine_chunks().fill_null(np.nan)
     return Columns(
         table.column("episode_id").combine_chunks(),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rlhf_audit import canonical, schema
 from rlhf_audit.errors import LogError
 from rlhf_audit.log import durable
-from rlhf_audit.log.part import END, KNOWN, TERMINATED, TRUNCATED, Part
+from rlhf_audit.log.part import END, KNOWN, TERMINATED, TRUNCATED, Part, staged_files
 from rlhf_audit.spaces.base import Array, Space
 
 
@@ -52,22 +52,45 @@ def tables(part: Part, count: int, stretch: Stretch, *, last: bool) -> Tables:
     """
     side = part.side.rows() if part.side is not None else None
     starts = np.array([slot for slot, _ in stretch.episodes], np.int64)
+    if count and (not len(starts) or starts[0] or (np.diff(starts) < 0).any()):
+        raise LogError(
+            "an open session is damaged: its episodes don't follow one another",
+            seen="steps of no episode",
+            needed="the session's events as they were recorded",
+            fix="put the file back from a copy, or erase its rater",
+        )
     # Where the first episode would have begun, had it begun here.
     begins = starts - np.where(np.arange(len(starts)) == 0, stretch.first_step, 0)
     slots = np.arange(count)
+    # Of two episodes at one slot the last: an interrupt came before the first had begun.
     owner = np.searchsorted(starts, slots, side="right") - 1
     over = (part.flags[:count] & END) != 0
     ends = [(int(slot), int(owner[slot])) for slot in np.flatnonzero(over)]
-    if last and len(starts) > len(ends):
+    if last and len(starts) and (not ends or ends[-1][1] != len(starts) - 1):
         ends.append((count, len(starts) - 1))
     made = slots[~over]
     return Tables(
         _steps(part, made, owner[made], made - begins[owner[made]], stretch, side),
-        # An episode without a step says nothing that the next one's seed does not.
         _episodes(
-            part, [(slot, slot - int(begins[n]), n) for slot, n in ends if slot > begins[n]], stretch, side
+            part,
+            [
+                (slot, slot - int(begins[n]), n)
+                for slot, n in ends
+                if slot > begins[n] or _gone_on_from(stretch, n, last)
+            ],
+            stretch,
+            side,
         ),
     )
+
+
+def _gone_on_from(stretch: Stretch, number: int, last: bool) -> bool:
+    """Say whether a later episode may go on with the generators of this one.
+
+    One without a step is kept then; otherwise it says nothing that the next one's seed does not.
+    """
+    following = stretch.episodes[number + 1 : number + 2]
+    return following[0][1]["reset_seed"] is None if following else not last
 
 
 def _steps(
@@ -135,6 +158,17 @@ def _beside(side: pa.Table | None, slots: Array, name: str) -> pa.Array:
             fix="put the file back from a copy, or erase its rater",
         )
     return side.column(name).combine_chunks().take(pa.array(slots))
+
+
+def seal_part(part: Part, count: int, stretch: Stretch, *, last: bool) -> dict[str, str]:
+    """Write a part's sealed files beside it and return their digests; may be done again after a crash."""
+    steps_file, episodes_file = staged_files(part.path)
+    made = tables(part, count, stretch, last=last)
+    # The steps last: where they are, the part is sealed.
+    for path, table in ((episodes_file, made.episodes), (steps_file, made.steps)):
+        write(path, table, **trajectory_options(table))
+    files = {"episodes_sha256": episodes_file, "steps_sha256": steps_file}
+    return {name: canonical.file_sha256(path) for name, path in files.items()}
 
 
 def write(path: Path, table: pa.Table, **options: Any) -> None:

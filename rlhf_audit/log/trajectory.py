@@ -2,244 +2,41 @@
 
 The loop that acts only stores. A thread beside it seals parts that are full, and has the next one ready
 before it is needed.
+
+Ctrl-C may come anywhere. What takes effect together is therefore stored by one statement without a call in
+it, since Python looks for signals at calls and loops only; what comes before may be done again.
 """
 
+import concurrent.futures
+import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsFloat
 
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import durable, sealing
-from rlhf_audit.log.part import END, KNOWN, TERMINATED, TRUNCATED, Part, PartShape, boot
+from rlhf_audit.log import sealing
+from rlhf_audit.log.part import (
+    END,
+    KNOWN,
+    TERMINATED,
+    TRUNCATED,
+    Part,
+    PartShape,
+    boot,
+    let_go,
+    part_file,
+)
 
 _FIRST_SLOTS = 4096
 """The first part is small: a short session takes little room and starts at once."""
 
 Put = Callable[..., None]
 """``put(event, sync=False)`` appends an event to the journal."""
-
-
-@dataclass
-class _Open:
-    """A part that is being filled.
-
-    Attributes:
-        number: From 0.
-        first_step: Number, within its episode, of the step from the first slot.
-        episodes: Where each episode begins, and its facts; one that began before, at 0.
-        marked: How many slots were synced.
-    """
-
-    number: int
-    part: Part
-    first_step: int
-    episodes: list[tuple[int, Mapping[str, Any]]]
-    marked: int = 0
-
-
-class Trajectory:
-    """Stores the steps of one environment in a session.
-
-    Args:
-        folder: The session's journal.
-        put: Appends an event to the journal.
-        beside: Runs what must not hold up the loop, one thing after another.
-        kind: What is stored, and whose it is.
-
-    Attributes:
-        append: Stores one step: ``append(action, observation after it, env_reward, terminated, truncated,
-            probability, info)``. It is there when this returns, whatever happens to the process.
-        position: Id of the open episode and number of its next step; None between episodes.
-    """
-
-    def __init__(self, folder: Path, put: Put, beside: Executor, kind: "TrajectoryKind") -> None:
-        self._folder, self._put, self._beside, self._kind = folder, put, beside, kind
-        self._shape = kind.shape
-        self._i = 0
-        self._start = 0
-        self._episode: Mapping[str, Any] | None = None
-        self._next: Future[Part] | None = None
-        self._sealing: Future[None] | None = None
-        self._syncing = threading.Lock()
-        first = Part(part_file(folder, kind.stream, 0), self._shape, min(self._shape.slots, _FIRST_SLOTS))
-        self._current = self._opened(0, first)
-        plain = self._shape.observation.one_array and self._shape.action.one_array and not self._shape.info
-        self.append = self._append_plain if plain else self._append_any
-        self._bind()
-
-    @property
-    def position(self) -> tuple[str, int] | None:
-        return None if self._episode is None else (self._episode["episode_id"], self._i - self._start)
-
-    def begin(self, facts: Mapping[str, Any], observation: Any) -> None:
-        """Begin an episode; one that is open ends with its last observation."""
-        self.end()
-        if self._i >= self._limit:
-            self._at_limit()
-        current = self._current
-        where = {"stream": self._kind.stream, "part": current.number, "slot": self._i}
-        self._put({"event": "episode", **where, "facts": facts})
-        current.part.observe(self._i, observation)
-        current.part.beside(observation, acted=False)
-        self._episode, self._start = facts, self._i
-        current.episodes.append((self._i, facts))
-
-    def end(self) -> None:
-        """End the open episode, if one is."""
-        if self._episode is None:
-            return
-        # A full part has room for this: it is the next step that needs another one.
-        self._current.part.flags[self._i] = END
-        self._episode = None
-        self._i += 1
-        self._count[0] = self._i
-
-    def mark(self) -> Mapping[str, Any] | None:
-        """Bring every step to the disk; return what says how far, or None when none came since the last time.
-
-        Raises:
-            OSError: The disk refused, now or when an earlier part was sealed.
-        """
-        if self._sealing is not None:
-            self._sealing.result()
-        with self._syncing:
-            current = self._current
-            part, count = current.part, int(current.part.count[0])
-            if count == current.marked:
-                return None
-            ended = None if part.side is None else [part.side.size, part.side.crc32]
-            part.sync()
-            start, current.marked = current.marked, count
-            return {
-                "stream": self._kind.stream,
-                "part": current.number,
-                "from": start,
-                "slots": count,
-                "crc32": part.crc32(start, count),
-                "side": ended,
-            }
-
-    def close(self) -> None:
-        """End the episode and seal what is left.
-
-        Raises:
-            OSError: The disk refused; what is stored stays, for the next opening of the log to seal.
-        """
-        self.end()
-        if self._sealing is not None:
-            self._sealing.result()
-        self._seal(self._current, last=True)
-
-    def _bind(self) -> None:
-        part = self._current.part
-        self._observations = part.observations[0] if part.observations else part.flags
-        self._actions = part.actions[0] if part.actions else part.flags
-        self._probabilities, self._env_rewards = part.probabilities, part.env_rewards
-        self._flags, self._count = part.flags, part.count
-        # Half-way the next part is made ready.
-        self._limit = part.slots // 2
-
-    def _append_plain(
-        self,
-        action: Any,
-        observation: Any,
-        env_reward: SupportsFloat,
-        terminated: bool,
-        truncated: bool,
-        probability: float | None = None,
-        info: str | None = None,
-    ) -> None:
-        del info
-        if self._i >= self._limit:
-            self._at_limit()
-        i = self._i
-        self._actions[i] = action
-        self._env_rewards[i] = env_reward
-        if terminated or truncated or probability is not None:
-            self._flag(i, terminated, truncated, probability)
-        i += 1
-        self._observations[i] = observation
-        self._i = i
-        self._count[0] = i
-
-    def _append_any(
-        self,
-        action: Any,
-        observation: Any,
-        env_reward: SupportsFloat,
-        terminated: bool,
-        truncated: bool,
-        probability: float | None = None,
-        info: str | None = None,
-    ) -> None:
-        if self._i >= self._limit:
-            self._at_limit()
-        i, part = self._i, self._current.part
-        part.act(i, action)
-        self._env_rewards[i] = env_reward
-        self._flag(i, terminated, truncated, probability)
-        part.observe(i + 1, observation)
-        part.beside(observation, action, info, acted=True)
-        self._i = i + 1
-        self._count[0] = self._i
-
-    def _flag(self, i: int, terminated: bool, truncated: bool, probability: float | None) -> None:
-        flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
-        if probability is not None:
-            self._probabilities[i] = probability
-            flags |= KNOWN
-        self._flags[i] = flags
-
-    def _at_limit(self) -> None:
-        if self._i < self._current.part.slots:
-            self._limit = self._current.part.slots
-            self._next = self._beside.submit(self._prepared, self._current.number + 1)
-        else:
-            self._rotate()
-
-    def _rotate(self) -> None:
-        """Go on in the next part, at the very observation at which this one ends."""
-        full, i = self._current, self._i
-        part = self._prepared(full.number + 1) if self._next is None else self._next.result()
-        self._next = None
-        if self._sealing is not None:
-            # One part at a time waits, so that memory stays bounded.
-            self._sealing.result()
-        if self._episode is not None:
-            for column, before in zip(part.observations, full.part.observations, strict=True):
-                column[0] = before[i]
-            if part.side is not None and full.part.side is not None:
-                part.side.go_on_from(full.part.side)
-        opened = self._opened(full.number + 1, part)
-        with self._syncing:
-            self._current = opened
-        self._i, self._start = 0, self._start - i
-        self._bind()
-        self._sealing = self._beside.submit(self._seal, full)
-
-    def _opened(self, number: int, part: Part) -> _Open:
-        step = 0 if self._episode is None else self._i - self._start
-        body = {
-            "stream": self._kind.stream,
-            "part": number,
-            "slots": part.slots,
-            "boot": boot(),
-            "step": step,
-        }
-        self._put({"event": "part", **body, "episode": self._episode})
-        return _Open(number, part, step, [] if self._episode is None else [(0, self._episode)])
-
-    def _prepared(self, number: int) -> Part:
-        part = Part(part_file(self._folder, self._kind.stream, number), self._shape, self._shape.slots)
-        part.touch()
-        return part
-
-    def _seal(self, full: _Open, *, last: bool = False) -> None:
-        begun = sealing.Stretch(self._kind.session_id, self._kind.env, full.first_step, full.episodes)
-        _seal_part(full.part, int(full.part.count[0]), begun, last=last, private=self._kind.private)
+Mark = Mapping[str, Any]
+"""What says how far a part is on the disk; see docs/log-format.md."""
 
 
 @dataclass(frozen=True)
@@ -261,108 +58,285 @@ class TrajectoryKind:
     stream: int = 0
 
 
-def part_file(folder: Path, stream: int, number: int) -> Path:
-    """Return where a part is stored."""
-    return folder / f"part-{stream:04d}-{number:05d}"
-
-
-def staged_files(path: Path) -> tuple[Path, Path]:
-    """Return where the sealed steps and episodes of a part wait for their session's end."""
-    return path.with_name(f"{path.name}.steps.parquet"), path.with_name(f"{path.name}.episodes.parquet")
-
-
-def _seal_part(part: Part, count: int, stretch: sealing.Stretch, *, last: bool, private: bool) -> None:
-    """Write a part's sealed files beside it, then let it go; may be done again after a crash."""
-    steps_file, episodes_file = staged_files(part.path)
-    made = sealing.tables(part, count, stretch, last=last)
-    # The steps last: where they are, the part is sealed.
-    for path, table in ((episodes_file, made.episodes), (steps_file, made.steps)):
-        sealing.write(path, table, **sealing.trajectory_options(table))
-    part.close()
-    _let_go(part.path, private)
-
-
-def _let_go(path: Path, private: bool) -> None:
-    for file in (path, path.with_suffix(".side")):
-        if private:
-            durable.destroy(file)
-        else:
-            file.unlink(missing_ok=True)
-
-
 @dataclass
-class _Found:
-    """What the journal says of a part."""
+class _Open:
+    """A part that is not sealed yet.
 
-    slots: int
-    boot: str
+    Attributes:
+        number: From 0.
+        first_step: Number, within its episode, of the step from the first slot.
+        episodes: Where each episode begins, and its facts; one that began before, at 0.
+        marked: How many slots are on the disk, and said to be.
+    """
+
+    number: int
+    part: Part
     first_step: int
     episodes: list[tuple[int, Mapping[str, Any]]]
-    marks: list[Mapping[str, Any]] = field(default_factory=list)
+    marked: int = 0
+
+    def mark(self, stream: int) -> Mark | None:
+        """Bring its steps to the disk; None when none came since the last mark that was noted."""
+        part, start, count = self.part, self.marked, int(self.part.count[0])
+        if count == start:
+            return None
+        side = None if part.side is None else part.side.summed()
+        part.sync()
+        where = {"stream": stream, "part": self.number, "from": start, "slots": count}
+        return {**where, "crc32": part.crc32(start, count), "side": side}
 
 
-def finish(
-    folder: Path, events: Iterable[Mapping[str, Any]], kind: TrajectoryKind, moved: Collection[int] = ()
-) -> None:
-    """Seal what a crash left of a trajectory's parts.
+class Trajectory:
+    """Stores the steps of one environment in a session.
 
     Args:
-        folder: Where they are.
-        events: The session's, in order.
-        kind: As when it was stored.
-        moved: Parts whose sealed files have been moved away already.
+        folder: The session's journal.
+        put: Appends an event to the journal.
+        beside: Runs what must not hold up the loop, one thing after another.
+        kind: What is stored, and whose it is.
 
-    Raises:
-        LogError: A part is not as it was synced.
+    Attributes:
+        append: Stores one step: ``append(action, observation after it, env_reward, terminated, truncated,
+            probability, info)``. It is there when this returns, whatever happens to the process.
+        position: Id of the open episode and number of its next step; None between episodes.
     """
-    found = _found(events, kind.stream)
-    for number, known in enumerate(found):
-        path = part_file(folder, kind.stream, number)
-        if number in moved or staged_files(path)[0].exists():
-            _let_go(path, kind.private)
-            continue
-        if not path.is_file():
-            raise _damaged(path, "no such file", "a part of the session")
-        part = Part(path, kind.shape, known.slots)
-        last = number == len(found) - 1
-        count = _count(part, known, last)
-        # A power cut may have left an episode's beginning without its first step.
-        begun = [(slot, facts) for slot, facts in known.episodes if slot <= count]
-        stretch = sealing.Stretch(kind.session_id, kind.env, known.first_step, begun)
-        _seal_part(part, count, stretch, last=last, private=kind.private)
 
+    def __init__(self, folder: Path, put: Put, beside: Executor, kind: TrajectoryKind) -> None:
+        self._folder, self._put, self._beside, self._kind = folder, put, beside, kind
+        self._shape = kind.shape
+        self._episode: Mapping[str, Any] | None = None
+        self._next: Future[Part] | None
+        self._sealing: Future[None] | None = None
+        self._sync = threading.Lock()
+        self._closed = False
+        self._i = self._start = 0
+        first = Part(part_file(folder, kind.stream, 0), self._shape, min(self._shape.slots, _FIRST_SLOTS))
+        self._current: _Open
+        self._unsealed: tuple[_Open, ...] = ()
+        self._go_on_in(self._opened(0, first))
+        plain = self._shape.observation.one_array and self._shape.action.one_array and not self._shape.info
+        self.append = self._append_plain if plain else self._append_any
 
-def _found(events: Iterable[Mapping[str, Any]], stream: int) -> list[_Found]:
-    found: list[_Found] = []
-    for event in events:
-        if event.get("stream") == stream and event["event"] == "part":
-            begun = [] if event["episode"] is None else [(0, event["episode"])]
-            found.append(_Found(event["slots"], event["boot"], event["step"], begun))
-        elif event.get("stream") == stream and event["event"] == "episode":
-            found[event["part"]].episodes.append((event["slot"], event["facts"]))
-        for mark in event.get("marks", ()):
-            if mark["stream"] == stream:
-                found[mark["part"]].marks.append(mark)
-    return found
+    @property
+    def position(self) -> tuple[str, int] | None:
+        return None if self._episode is None else (self._episode["episode_id"], self._i - self._start)
 
+    def begin(self, facts: Mapping[str, Any], observation: Any) -> None:
+        """Begin an episode; one that is open ends with its last observation."""
+        self.end()
+        if self._i >= self._limit:
+            self._at_limit()
+        current, i = self._current, self._i
+        where = {"stream": self._kind.stream, "part": current.number, "slot": i}
+        current.part.observe(i, observation)
+        current.part.beside(i, observation, acted=False)
+        # Of two that begin at one slot the second counts: the first was interrupted here.
+        self._put({"event": "episode", **where, "facts": facts})
+        current.episodes.append((i, facts))
+        self._episode, self._start = facts, i
 
-def _count(part: Part, known: _Found, last: bool) -> int:
-    """Return how many slots of a part can be relied upon."""
-    synced = max((mark["slots"] for mark in known.marks), default=0)
-    count = int(part.count[0]) if known.boot and known.boot == boot() else synced
-    least, most = (synced if last else part.slots), part.slots + 1
-    if not least <= count <= most:
-        raise _damaged(part.path, f"{count} slots", f"{least} to {most}")
-    for mark in known.marks:
-        if part.crc32(mark["from"], mark["slots"]) != mark["crc32"]:
-            raise _damaged(part.path, "another checksum", "the steps as they were synced")
-    return count
+    def end(self) -> None:
+        """End the open episode, if one is."""
+        if self._episode is not None:
+            # A full part has room for this: it is the next step that needs another one.
+            after = self._i + 1
+            self._flags[self._i], self._episode, self._i, self._count[0] = END, None, after, after
 
+    def marks(self) -> Sequence[Mark]:
+        """Bring every step to the disk; return what says how far, since the last marks that were noted.
 
-def _damaged(path: Path, seen: str, needed: str) -> LogError:
-    return LogError(
-        f"journal/{path.parent.name}/{path.name} is damaged",
-        seen=seen,
-        needed=needed,
-        fix="put the file back from a copy, or erase its rater",
-    )
+        Raises:
+            OSError: The disk refused.
+        """
+        with self._sync:
+            found = (one.mark(self._kind.stream) for one in self._unsealed)
+            return [mark for mark in found if mark is not None]
+
+    def noted(self, marks: Sequence[Mark]) -> None:
+        """Take to heart that these marks are on the disk."""
+        with self._sync:
+            for one in self._unsealed:
+                mine = (m for m in marks if (m["stream"], m["part"]) == (self._kind.stream, one.number))
+                one.marked = max((mark["slots"] for mark in mine), default=one.marked)
+
+    def close(self) -> None:
+        """End the episode and seal what is left. May be called again.
+
+        Raises:
+            OSError: The disk refused; what is stored stays, for the next opening of the log to seal.
+        """
+        if self._closed:
+            return
+        self.end()
+        if self._sealing is not None:
+            # What it failed at is tried again here.
+            concurrent.futures.wait([self._sealing])
+        if self._next is not None:
+            concurrent.futures.wait([self._next])
+            if self._next.exception() is None:
+                part = self._next.result()
+                part.close()
+                let_go(part.path, private=False)
+            self._next = None
+        for one in self._unsealed:
+            self._seal(one, last=one is self._current)
+        self._limit, self._closed = -1, True
+        # What is mapped goes with its last array.
+        nothing: Any = memoryview(b"")
+        self._env_rewards = self._flags = self._count = self._probabilities = nothing
+        self._observations = self._actions = nothing
+        del self._current
+
+    def _go_on_in(self, opened: _Open) -> None:
+        """Store in another part from now on."""
+        part = opened.part
+        observations = part.observations[0] if part.observations else part.flags
+        one_number = part.actions and part.actions[0].ndim == 1 and part.actions[0].dtype.kind == "i"
+        actions: Any = part.actions[0] if part.actions else part.flags
+        # A number is stored faster through a memoryview than through an array.
+        actions = actions.data if one_number else actions
+        views = part.env_rewards.data, part.flags.data, part.count.data
+        unsealed = (*self._unsealed, opened)
+        # Half-way the next part is made ready.
+        limit, start = part.slots // 2, self._start - self._i
+        (
+            self._env_rewards,
+            self._flags,
+            self._count,
+            self._observations,
+            self._actions,
+            self._probabilities,
+            self._current,
+            self._unsealed,
+            self._limit,
+            self._start,
+            self._i,
+            self._next,
+        ) = (*views, observations, actions, part.probabilities, opened, unsealed, limit, start, 0, None)
+
+    def _append_plain(
+        self,
+        action: Any,
+        observation: Any,
+        env_reward: SupportsFloat,
+        terminated: bool,
+        truncated: bool,
+        probability: float | None = None,
+        info: str | None = None,  # noqa: ARG002
+    ) -> None:
+        i = self._i
+        if i >= self._limit:
+            self._at_limit()
+            i = self._i
+        self._actions[i] = action
+        self._env_rewards[i] = env_reward
+        if terminated or truncated or probability is not None:
+            self._flag(i, terminated, truncated, probability)
+        else:
+            self._flags[i] = 0
+        after = i + 1
+        self._observations[after] = observation
+        self._count[0] = self._i = after
+
+    def _append_any(
+        self,
+        action: Any,
+        observation: Any,
+        env_reward: SupportsFloat,
+        terminated: bool,
+        truncated: bool,
+        probability: float | None = None,
+        info: str | None = None,
+    ) -> None:
+        if self._i >= self._limit:
+            self._at_limit()
+        i, part = self._i, self._current.part
+        part.act(i, action)
+        self._env_rewards[i] = float(env_reward)
+        self._flag(i, terminated, truncated, probability)
+        after = i + 1
+        part.observe(after, observation)
+        part.beside(after, observation, action, info, acted=True)
+        self._count[0] = self._i = after
+
+    def _flag(self, i: int, terminated: bool, truncated: bool, probability: float | None) -> None:
+        flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
+        if probability is not None:
+            self._probabilities[i] = probability
+            flags |= KNOWN
+        self._flags[i] = flags
+
+    def _at_limit(self) -> None:
+        if self._closed:
+            raise LogError(
+                "the session is closed",
+                seen=f"a step of {self._kind.session_id} after its end",
+                needed="an open session",
+                fix="record a new one",
+            )
+        if self._next is None:
+            self._next = self._beside.submit(self._prepared, self._current.number + 1)
+        if self._i < self._current.part.slots:
+            self._limit = self._current.part.slots
+        else:
+            self._rotate(self._next)
+
+    def _rotate(self, coming: Future[Part]) -> None:
+        """Go on in the next part, at the very observation at which this one ends."""
+        full, i = self._current, self._i
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            # One part at a time waits, so that memory stays bounded.
+            sealing.result()
+        try:
+            part = coming.result()
+        except OSError:
+            # There may be room the next time.
+            self._next = None
+            raise
+        if self._episode is not None:
+            for column, before in zip(part.observations, full.part.observations, strict=True):
+                column[0] = before[i]
+            if part.side is not None and full.part.side is not None:
+                part.side.go_on_from(full.part.side)
+        opened = self._opened(full.number + 1, part)
+        with self._sync:
+            self._go_on_in(opened)
+        self._sealing = self._beside.submit(self._seal_full)
+
+    def _opened(self, number: int, part: Part) -> _Open:
+        step = 0 if self._episode is None else self._i - self._start
+        body = {
+            "stream": self._kind.stream,
+            "part": number,
+            "slots": part.slots,
+            "boot": boot(),
+            "step": step,
+        }
+        self._put({"event": "part", **body, "episode": self._episode})
+        return _Open(number, part, step, [] if self._episode is None else [(0, self._episode)])
+
+    def _prepared(self, number: int) -> Part:
+        part = Part(part_file(self._folder, self._kind.stream, number), self._shape, self._shape.slots)
+        part.touch()
+        return part
+
+    def _seal_full(self) -> None:
+        for one in self._unsealed[:-1]:
+            self._seal(one)
+
+    def _seal(self, one: _Open, *, last: bool = False) -> None:
+        begun = sealing.Stretch(self._kind.session_id, self._kind.env, one.first_step, one.episodes)
+        digests = sealing.seal_part(one.part, int(one.part.count[0]), begun, last=last)
+        if not last:
+            # An episode that goes on ends, after a power cut, with the first observation there.
+            self._unsealed[self._unsealed.index(one) + 1].part.sync()
+        # Before the part goes: from now on this says what its files must be. Without room they count too.
+        with contextlib.suppress(OSError):
+            event = {"event": "sealed", "stream": self._kind.stream, "part": one.number, **digests}
+            self._put(event, sync=True)
+        with self._sync:
+            # Nobody syncs it any more.
+            self._unsealed = tuple(other for other in self._unsealed if other is not one)
+            one.part.close()
+        let_go(one.part.path, self._kind.private)

@@ -20,8 +20,7 @@ from rlhf_audit.log import keys, reader
 from rlhf_audit.log.layout import Layout
 from rlhf_audit.log.store import Log
 from rlhf_audit.spaces import reading
-
-_SEALED = re.compile(r"(?:episodes|steps/env=[^/'\"]+|feedback/rater_id=[^/'\"]+)/s-[0-9]+\.parquet")
+from rlhf_audit.spaces.hashed import HASHED, observation_space
 
 # The columns of the views that read files, also where there is no file yet.
 _COLUMNS: Mapping[str, Mapping[str, str]] = {
@@ -88,6 +87,7 @@ class _Files:
         env_id: Of what environment; empty for feedback.
         vector: Whether observations are vectors of numbers.
         number: Whether actions are single whole numbers.
+        native: The view in which they are shown in their own types; empty for other files than steps.
         paths: The files.
     """
 
@@ -95,6 +95,7 @@ class _Files:
     env_id: str
     vector: bool
     number: bool
+    native: str
     paths: Sequence[Path]
 
 
@@ -148,19 +149,21 @@ def _select(files: _Files) -> str:
 def _native(files: Sequence[_Files]) -> list[str]:
     """Return views of each environment's steps in the types of its own spaces, as steps_of_CartPole_v1."""
     found = []
-    for env_id in sorted({group.env_id for group in files if group.view == "step_rows"}):
-        paths = [
-            path
-            for group in files
-            if (group.view, group.env_id) == ("step_rows", env_id)
-            for path in group.paths
-        ]
-        name = "steps_of_" + re.sub(r"[^A-Za-z0-9]", "_", env_id)
-        body = (
-            f"SELECT * FROM read_parquet({_listed(paths)}, hive_partitioning = false, union_by_name = true)"
-        )
-        found.append(f'CREATE VIEW IF NOT EXISTS "{name}" AS {body};')
+    for group in files:
+        if group.view == "step_rows":
+            body = f"SELECT * FROM read_parquet({_listed(group.paths)}, hive_partitioning = false)"
+            found.append(f'CREATE VIEW "{group.native}" AS {body};')
     return found
+
+
+def _native_name(env_id: str, hashed: bool, types: str, known: dict[str, str]) -> str:
+    """Return the name of a view for these types; another one where the first was of other types."""
+    name = ("hashed_" if hashed else "") + "steps_of_" + re.sub(r"[^A-Za-z0-9]", "_", env_id)
+    number = 1
+    # DuckDB takes capitals and small letters of a name for the same.
+    while known.setdefault((f"{name}_{number}" if number > 1 else name).lower(), types) != types:
+        number += 1
+    return f"{name}_{number}" if number > 1 else name
 
 
 def _listed(paths: Sequence[Path]) -> str:
@@ -170,15 +173,20 @@ def _listed(paths: Sequence[Path]) -> str:
 def _sealed_files(log: Log) -> list[_Files]:
     """Return the files that the ledger names and that are there: none of a rater whose erasure has begun."""
     erased = {entry.body["rater_id"] for entry in log.ledger.of("erasure-intent")}
-    found: dict[tuple[str, str, bool, bool], list[Path]] = {}
+    found: dict[tuple[str, str, bool, bool, str], list[Path]] = {}
+    known: dict[str, str] = {}
     for entry in log.ledger.of("session"):
         env = entry.body["env"]
-        spaces = [reading.from_json(env[name]).arrow for name in ("observation_space", "action_space")]
+        hashed = entry.body["observations"] == HASHED
+        spaces = observation_space(entry.body).arrow, reading.from_json(env["action_space"]).arrow
+        native = _native_name(env["env_id"], hashed, f"{env['env_id']} {spaces}", known)
         for file in entry.body["files"]:
             path = log.layout.root / file["path"]
             view = _FOLDERS[file["path"].partition("/")[0]]
             if path.is_file() and not ("rows_mac" in file and entry.body["rater_id"] in erased):
-                own = ("", False, False) if view == "feedback_rows" else (env["env_id"], *_kinds(*spaces))
+                own = ("", False, False, "")
+                if view != "feedback_rows":
+                    own = (env["env_id"], *_kinds(*spaces), native if view == "step_rows" else "")
                 found.setdefault((view, *own), []).append(path)
     return [_Files(*key, sorted(paths)) for key, paths in sorted(found.items())]
 
@@ -231,6 +239,9 @@ def damaged_file(connection: duckdb.DuckDBPyConnection) -> LogError | None:
         # What broke the query may have broken the connection.
         return None
     for text in (row and row[0]) or ():
+        if not _SEALED.search(text):
+            # A link has led out of the log, where the views may not read.
+            return told(duckdb.Error("a link that leads out of the log"))
         try:
             reader.check_file(Layout(Path(text.removesuffix(_name(text)))), _name(text))
         except LogError as error:

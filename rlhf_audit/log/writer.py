@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlhf_audit import canonical, schema
-from rlhf_audit.errors import ConsentError, LogError
-from rlhf_audit.log import durable, journal, keys, sealing
-from rlhf_audit.log.part import PartShape
+from rlhf_audit import canonical
+from rlhf_audit.errors import ConsentError, LogError, RlhfAuditError
+from rlhf_audit.log import durable, journal, keys, reopened, sealing
+from rlhf_audit.log.part import PartShape, part_file, staged_files
+from rlhf_audit.log.reopened import LeftOpen
 from rlhf_audit.log.store import Log
-from rlhf_audit.log.trajectory import Trajectory, TrajectoryKind, finish, part_file, staged_files
+from rlhf_audit.log.trajectory import Mark, Trajectory, TrajectoryKind
 from rlhf_audit.spaces import reading
+from rlhf_audit.spaces.hashed import observation_space
 from rlhf_audit.types import EpisodeFacts, Feedback, Grant, Transition
 
 # No dictionary pages in what a rater gave: they would outlive a filtered row.
@@ -81,7 +83,9 @@ class SessionWriter:
         self._beside = ThreadPoolExecutor(1, "rlhf-audit-sealing")
         self._stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="rlhf-audit-sync", daemon=True)
-        self._failure: OSError | LogError | None = None
+        self._marking = threading.Lock()
+        self._failure: Exception | None = None
+        self._sealed: bool | None = None
 
     def stream(self, number: int = 0) -> Trajectory:
         """Return where the steps of one of the session's environments go.
@@ -115,39 +119,57 @@ class SessionWriter:
 
     def feedback(self, row: Feedback) -> None:
         """Record what the rater gave; it, and every step before it, is on the disk when this returns."""
-        self._journal.feedback(row, self._marks())
+        if self._failure is not None:
+            raise self._failure
+        with self._marking:
+            marks = self._marks()
+            self._journal.feedback(row, marks)
+            self._noted(marks)
 
     def weights(self, sha256: str) -> None:
         """Record the digest of the live weights."""
         self._journal.weights(sha256)
 
     def seal(self) -> bool:
-        """Write the session's Parquet files and its ledger entry; say whether it held anything."""
-        self._stopping.set()
-        if self._streams:
-            self._ticker.join()
-        try:
-            for trajectory in self._streams.values():
-                trajectory.close()
-        finally:
-            self._beside.shutdown()
-            self._journal.close()
-        return seal(self._log, self.session_id)
+        """Write the session's Parquet files and its ledger entry; say whether it held anything.
 
-    def _marks(self) -> list[Mapping[str, Any]]:
-        if self._failure is not None:
-            raise self._failure
-        marks = (trajectory.mark() for trajectory in list(self._streams.values()))
-        return [mark for mark in marks if mark is not None]
+        May be called again: what was sealed stays so, and what failed is tried again.
+
+        Raises:
+            OSError: The disk refused; what is stored stays, for the next opening of the log to seal.
+        """
+        if self._sealed is not None:
+            return self._sealed
+        with contextlib.ExitStack() as ending:
+            # Whatever fails or is interrupted, nothing of this goes on behind what comes next.
+            ending.callback(self._journal.close)
+            ending.callback(self._beside.shutdown)
+            for trajectory in self._streams.values():
+                ending.callback(trajectory.close)
+            self._stopping.set()
+            if self._ticker.ident is not None:
+                self._ticker.join()
+        self._sealed = seal(self._log, self.session_id)
+        return self._sealed
+
+    def _marks(self) -> list[Mark]:
+        return [mark for trajectory in list(self._streams.values()) for mark in trajectory.marks()]
+
+    def _noted(self, marks: Sequence[Mark]) -> None:
+        for trajectory in list(self._streams.values()):
+            trajectory.noted(marks)
 
     def _tick(self) -> None:
         """Bring to the disk what nobody waits for, so that a power cut takes less than a second."""
         try:
             while not self._stopping.wait(_SYNC_EVERY_S):
-                marks = self._marks()
-                if marks:
-                    self._journal.put({"event": "mark", "marks": marks}, sync=True)
-        except (OSError, LogError) as error:
+                # An answer must not pass a mark that is only being written.
+                with self._marking:
+                    marks = self._marks()
+                    if marks:
+                        self._journal.put({"event": "mark", "marks": marks}, sync=True)
+                        self._noted(marks)
+        except (OSError, RlhfAuditError, ValueError) as error:
             # Told to whoever asks next: nobody listens here.
             self._failure = error
 
@@ -176,10 +198,9 @@ def seal(log: Log, session_id: str) -> bool:
         LogError: The journal or the rater's key is damaged; nothing is changed then.
     """
     sealed = {entry.body["session_id"] for entry in log.ledger.of("session")}
-    events = [] if session_id in sealed else list(journal.read(log.layout, session_id))
+    left = None if session_id in sealed else reopened.read(log.layout, session_id)
     erased = {entry.body["rater_id"] for entry in log.ledger.of("erasure-intent")}
-    erased_or_sealed = not events or events[0]["rater_id"] in erased
-    worth = not erased_or_sealed and _enter(log, session_id, events)
+    worth = left is not None and left.meta["rater_id"] not in erased and _enter(log, left)
     journal.discard(log.layout, session_id)
     return worth
 
@@ -187,84 +208,96 @@ def seal(log: Log, session_id: str) -> bool:
 def kind_of(meta: Mapping[str, Any], session_id: str, stream: int) -> TrajectoryKind:
     """Return what one of a session's trajectories holds, from what its first event says."""
     record = meta["env"]
-    observation = reading.from_json(record["observation_space"])
-    shape = PartShape(observation, reading.from_json(record["action_space"]), bool(meta["info"]))
+    shape = PartShape(observation_space(meta), reading.from_json(record["action_space"]), bool(meta["info"]))
     # From a policy that learnt, a few answers could be guessed.
     return TrajectoryKind(shape, session_id, record, meta["learn"] is not None, stream)
 
 
-def _enter(log: Log, session_id: str, events: list[dict[str, Any]]) -> bool:
-    meta = {name: value for name, value in events[0].items() if name != "event"}
-    key = keys.read(log.layout, meta["rater_id"])
-    files = _place_trajectories(log, session_id, meta, events)
+def _enter(log: Log, left: LeftOpen) -> bool:
+    key = keys.read(log.layout, left.meta["rater_id"])
+    files = _place_trajectories(log, left)
     n_steps = sum(file["rows"] for file in files if file["path"].startswith("steps/"))
-    rows = [journal.feedback_row(event) for event in events if event["event"] == "feedback"]
-    if not n_steps and not rows:
+    if not n_steps and not left.n_feedback:
         return False
-    if rows:
-        files.append(_write_feedback(log, session_id, key, rows))
-    told = [event for event in events if event["event"] in ("feedback", "weights")]
-    # After a kill the last answer may be there without the weights that it led to.
-    whole = meta["learn"] and told and told[-1]["event"] == "weights"
-    learnt = [event["sha256"] for event in told if event["event"] == "weights"] if whole else None
-    body = meta | {
-        "session_id": session_id,
+    if left.n_feedback:
+        files.append(_write_feedback(log, left.session_id, key, left.feedback()))
+    body = {
+        **left.meta,
+        "session_id": left.session_id,
         "n_episodes": sum(file["rows"] for file in files if file["path"].startswith("episodes/")),
         "n_steps": n_steps,
-        "n_feedback": len(rows),
+        "n_feedback": left.n_feedback,
         "files": files,
         # Weights follow from a few answers: a plain digest of them could be guessed after an erasure.
-        "weights_mac": key.mac("weights", canonical.json_bytes(learnt)) if learnt else None,
+        "weights_mac": key.mac("weights", canonical.json_bytes(left.learnt)) if left.learnt else None,
     }
     log.append("session", body)
     return True
 
 
-def _place_trajectories(
-    log: Log, session_id: str, meta: Mapping[str, Any], events: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def _place_trajectories(log: Log, left: LeftOpen) -> list[dict[str, Any]]:
     """Put the sealed parts where they belong; the ledger's facts of each. May be done again after a crash."""
-    layout, folder = log.layout, log.layout.journal_folder(session_id)
-    parts = sorted((event["stream"], event["part"]) for event in events if event["event"] == "part")
+    layout, session_id, env_id = log.layout, left.session_id, left.meta["env"]["env_id"]
+    folder = layout.journal_folder(session_id)
+    parts = [(stream, part) for stream in sorted(left.parts) for part in range(len(left.parts[stream]))]
     places = {
-        part: (
-            layout.episodes_file(session_id, number),
-            layout.steps_file(meta["env"]["env_id"], session_id, number),
-        )
+        part: (layout.steps_file(env_id, session_id, number), layout.episodes_file(session_id, number))
         for number, part in enumerate(parts)
     }
-    for stream in sorted({stream for stream, _ in parts}):
-        moved = {part for (of, part), (_, steps) in places.items() if of == stream and steps.exists()}
-        finish(folder, events, kind_of(meta, session_id, stream), moved)
-    facts = []
-    for (stream, part), (episodes, steps) in places.items():
-        staged_steps, staged_episodes = staged_files(part_file(folder, stream, part))
+    files: list[tuple[Path, Path, str | None]] = []
+    for (stream, part), place in places.items():
+        staged = staged_files(part_file(folder, stream, part))
+        sealed = left.parts[stream][part].sealed or {}
+        digests = sealed.get("steps_sha256"), sealed.get("episodes_sha256")
         # The steps last: where they are, both are.
-        for staged, place in ((staged_episodes, episodes), (staged_steps, steps)):
-            facts += [fact] if (fact := _placed(log, staged, place)) else []
-    return facts
+        files += reversed(list(zip(staged, place, digests, strict=True)))
+    for file in files:
+        # All of them first: of a damaged session nothing is changed.
+        _checked(log, *file)
+    for stream, known in left.parts.items():
+        moved = {part for (of, part), (steps, _) in places.items() if of == stream and steps.exists()}
+        reopened.finish(folder, known, kind_of(left.meta, session_id, stream), moved)
+    steps = (staged if staged.exists() else place for staged, place, _ in files[1::2])
+    if not left.n_feedback and not any(_rows(log, path) for path in steps if path.exists()):
+        # Episodes that nobody has made a step in.
+        return []
+    return [fact for file in files if (fact := _placed(log, *file))]
 
 
-def _placed(log: Log, staged: Path, place: Path) -> dict[str, Any] | None:
+def _checked(log: Log, staged: Path, place: Path, digest: str | None) -> None:
+    there = staged if staged.exists() else place
+    if digest is not None and there.exists() and canonical.file_sha256(there) != digest:
+        raise LogError(
+            f"{log.layout.relative(there)} is damaged",
+            seen="other bytes",
+            needed="the file as it was sealed",
+            fix="put the file back from a copy, or erase its rater",
+        )
+
+
+def _placed(log: Log, staged: Path, place: Path, digest: str | None) -> dict[str, Any] | None:
     """Move one sealed file to its place and return its facts; None when it holds no row."""
-    rows = pq.ParquetFile(staged if staged.exists() else place).metadata.num_rows
+    there = staged if staged.exists() else place
+    # A power cut may have taken the part.
+    rows = _rows(log, there) if there.exists() else 0
     if not rows:
         return None
-    if staged.exists():
+    if there is staged:
         durable.make_folder(place.parent)
         staged.rename(place)
         durable.sync_folder(place.parent)
-    return {"path": log.layout.relative(place), "rows": rows, "sha256": canonical.file_sha256(place)}
+    sha256 = digest or canonical.file_sha256(place)
+    return {"path": log.layout.relative(place), "rows": rows, "sha256": sha256}
 
 
-def _write_feedback(
-    log: Log, session_id: str, key: keys.RaterKey, rows: Iterable[Feedback]
-) -> dict[str, Any]:
-    listed = [
-        asdict(row) | {"session_id": session_id, "row": number, "kind": row.kind.value}
-        for number, row in enumerate(rows)
-    ]
-    table = pa.Table.from_pylist(listed, schema=schema.FEEDBACK)
+def _rows(log: Log, path: Path) -> int:
+    try:
+        return int(pq.ParquetFile(path).metadata.num_rows)
+    except pa.ArrowException as error:
+        raise LogError(f"{log.layout.relative(path)} is damaged", seen="no Parquet") from error
+
+
+def _write_feedback(log: Log, session_id: str, key: keys.RaterKey, table: pa.Table) -> dict[str, Any]:
     path = log.layout.feedback_file(key.rater_id, session_id)
     sealing.write(path, table, **PARQUET)
     return {

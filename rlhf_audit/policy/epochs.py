@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rlhf_audit.determinism import tensorflow
-from rlhf_audit.policy.losses import LOSSES
+from rlhf_audit.policy.losses import LOSSES, judged
+from rlhf_audit.policy.network import NetworkSpec
 from rlhf_audit.types import FloatArray, IntArray, Weights
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
@@ -25,7 +26,7 @@ class Rows:
 
     Attributes:
         observations: ``(n, observation_dim)`` float32.
-        actions: ``(n,)`` int64.
+        actions: ``(n,)`` int64 where one of several is chosen, otherwise ``(n, n_dimensions)`` float32.
         values: ``(n,)`` float32.
         yes_when_right: ``(n,)`` float32, α of each row's rater.
         yes_when_wrong: ``(n,)`` float32, β of each row's rater.
@@ -33,7 +34,7 @@ class Rows:
     """
 
     observations: FloatArray
-    actions: IntArray
+    actions: IntArray | FloatArray
     values: FloatArray
     yes_when_right: FloatArray
     yes_when_wrong: FloatArray
@@ -65,6 +66,7 @@ def run(
     state: AdamState,
     rows: Rows,
     *,
+    spec: NetworkSpec,
     loss: str,
     batch_size: int,
     n_steps: int,
@@ -75,12 +77,14 @@ def run(
     """Take ``n_steps`` of Adam over batches of consecutive rows, round and round, and return the new state.
 
     Minimised is the mean of ``loss`` over the weighted rows, plus ``l2`` / 2 times the squared kernels, plus
-    ``sparsity`` · Σ δ log(1 + ‖k‖ / δ) over the first kernel's rows k, one an input (δ = .3). Rows of data
+    ``sparsity`` · Σ δ log(1 + ‖k‖ / δ) over the first kernel's rows k, one an input (δ = .3). One-hot
+    inputs are free of the last, as each has a say in its own state alone, and so are images. Rows of data
     are padded with weight 0 to a whole, rounded-up number of batches, so that few shapes are ever compiled.
 
     Args:
         state: Where to start.
         rows: At least one, in the order to train in.
+        spec: The network's shape.
         loss: Name in ``losses.LOSSES``.
         batch_size: Rows of one step.
         n_steps: Steps; batches after the last start again at the first.
@@ -97,7 +101,7 @@ def run(
     scale = n_batches / max(float(rows.weights.sum(dtype=np.float64)), 1.0)
     settings = np.array([learning_rate, l2, sparsity, scale], np.float32)
     counts = np.array([n_batches, n_steps, state.steps], np.int32)
-    weights, first, second = _program(loss, len(state.weights))(
+    weights, first, second = _program(loss, spec)(
         state.weights, state.first, state.second, tensors, settings, counts
     )
     return AdamState(_arrays(weights), _arrays(first), _arrays(second), state.steps + n_steps)
@@ -109,7 +113,7 @@ def _arrays(tensors: Sequence[Any]) -> tuple[FloatArray, ...]:
 
 def _batches(rows: Rows, batch_size: int, n_batches: int) -> tuple[npt.NDArray[Any], ...]:
     padded = _rounded_up(n_batches) * batch_size
-    actions = rows.actions.astype(np.int32)
+    actions = rows.actions if rows.actions.ndim > 1 else rows.actions.astype(np.int32)
     parts = [rows.observations, actions, rows.values, rows.yes_when_right, rows.yes_when_wrong, rows.weights]
     fills = [0, 0, 0, 0.5, 0.5, 0]
     return tuple(
@@ -132,29 +136,34 @@ def _rounded_up(count: int) -> int:
 
 
 @lru_cache(maxsize=16)
-def _program(loss: str, n_arrays: int) -> Any:
+def _program(loss: str, spec: NetworkSpec) -> Any:
     tf = tensorflow()
     loss_function = LOSSES[loss]
+    n_arrays, last = 2 * len(spec.kernels), 2 * len(spec.kernels) - 2
+    measures = _measures(spec)
 
-    def logits_of(weights: Sequence[Any], observations: Any) -> Any:
-        hidden = observations
-        for index in range(0, n_arrays - 2, 2):
+    def outputs_of(weights: Sequence[Any], observations: Any) -> Any:
+        hidden = _convolved(spec, weights, observations) if spec.image else observations
+        for index in range(2 * len(spec.convolutions), last, 2):
             hidden = tf.nn.relu(tf.matmul(hidden, weights[index]) + weights[index + 1])
-        return tf.matmul(hidden, weights[-2], transpose_b=True) + weights[-1]
+        return tf.matmul(hidden, weights[last], transpose_b=True) + weights[last + 1]
 
     def turned(arrays: Sequence[Any]) -> list[Any]:
         # Its columns are few, one an action: products with it are several times faster on its transpose.
-        return [*arrays[:-2], tf.transpose(arrays[-2]), arrays[-1]]
+        return [*arrays[:last], tf.transpose(arrays[last]), *arrays[last + 1 :]]
 
     def gradients(weights: Sequence[Any], batch: Sequence[Any], penalties: Any, scale: Any) -> list[Any]:
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            one_hot = tf.one_hot(batch[1], weights[-1].shape[0])
-            total = scale * loss_function(logits_of(weights, batch[0]), one_hot, *batch[2:])
-            squares = [kernel * kernel for kernel in weights[::2]]
+            log_std = weights[-1] if spec.n_gaussians else None
+            said = judged(spec.heads, outputs_of(weights, batch[0]), batch[1], log_std)
+            total = scale * loss_function(*said, *batch[2:])
+            squares = [kernel * kernel for kernel in weights[:n_arrays:2]]
             total += penalties[0] / 2 * tf.add_n([tf.reduce_sum(square) for square in squares])
-            norms = tf.sqrt(tf.reduce_sum(squares[0], axis=0 if n_arrays == 2 else 1) + _SMOOTHING)
-            total += penalties[1] * tf.reduce_sum(_KNEE * tf.math.log(1 + norms / _KNEE))
+            if measures is None or measures.any():
+                norms = tf.sqrt(tf.reduce_sum(squares[0], axis=0 if n_arrays == 2 else 1) + _SMOOTHING)
+                costs = _KNEE * tf.math.log(1 + norms / _KNEE)
+                total += penalties[1] * tf.reduce_sum(costs if measures is None else measures * costs)
         found: list[Any] = tape.gradient(total, weights)
         return found
 
@@ -184,3 +193,34 @@ def _program(loss: str, n_arrays: int) -> Any:
         return [turned(arrays) for arrays in result]
 
     return tf.function(program, jit_compile=True)
+
+
+def _measures(spec: NetworkSpec) -> FloatArray | None:
+    """Return 1 for each input that the sparsity penalty is for and 0 for the others; None where it is all."""
+    if not (spec.image or spec.one_hot):
+        return None
+    found = np.full(spec.observation_dim, 0 if spec.image else 1, np.float32)
+    for start, stop in spec.one_hot:
+        found[start:stop] = 0
+    return found
+
+
+def _convolved(spec: NetworkSpec, weights: Sequence[Any], observations: Any) -> Any:
+    """Return the flat maps after the last convolution: each one a product of its patches, as in acting."""
+    tf = tensorflow()
+    maps = tf.reshape(observations, (-1, *spec.image))
+    for number, (_, side, stride) in enumerate(spec.convolutions):
+        height, width, filters = spec.maps[number + 1]
+        pieces = [
+            maps[
+                :,
+                top : top + stride * (height - 1) + 1 : stride,
+                left : left + stride * (width - 1) + 1 : stride,
+            ]
+            for top in range(side)
+            for left in range(side)
+        ]
+        kernel, bias = weights[2 * number], weights[2 * number + 1]
+        patches = tf.reshape(tf.concat(pieces, axis=3), (-1, kernel.shape[0]))
+        maps = tf.reshape(tf.nn.relu(tf.matmul(patches, kernel) + bias), (-1, height, width, filters))
+    return tf.reshape(maps, (-1, height * width * filters))

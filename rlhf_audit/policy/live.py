@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from rlhf_audit.errors import UsageError, near
 from rlhf_audit.policy import epochs
+from rlhf_audit.policy.interface import Interface
 from rlhf_audit.policy.network import NetworkSpec, weights_sha256
 from rlhf_audit.seeds import generator
 from rlhf_audit.types import FloatArray, Weights
@@ -44,7 +45,7 @@ _METHODS = {
 @dataclass(frozen=True)
 class _Answered:
     observation: FloatArray
-    action: int
+    action: npt.NDArray[Any]
     value: float
 
 
@@ -60,6 +61,7 @@ class LiveLearner:
         algorithm: ``likelihood`` or ``article``.
         seed: Root seed of the draws.
         learning_rate: Adam's; the algorithm's own by default.
+        interface: What makes rows of observations and numbers of actions; by default both are that already.
 
     Raises:
         UsageError: No such algorithm.
@@ -76,6 +78,7 @@ class LiveLearner:
         algorithm: str = "likelihood",
         seed: int = 0,
         learning_rate: float | None = None,
+        interface: Interface | None = None,
     ) -> None:
         if algorithm not in _METHODS:
             raise UsageError(
@@ -85,6 +88,7 @@ class LiveLearner:
             )
         self._spec = spec
         self._start = weights
+        self._interface = interface
         self._method = _METHODS[algorithm]
         self._seed = seed
         self._learning_rate = self._method.learning_rate if learning_rate is None else learning_rate
@@ -92,7 +96,9 @@ class LiveLearner:
         self._state = epochs.AdamState.fresh(weights)
         self._before: deque[epochs.AdamState] = deque(maxlen=_KEPT_STATES)
         # Compiled now, so that the first answer doesn't wait.
-        self._step(self._state, [_Answered(np.zeros(spec.observation_dim, np.float32), 0, 1.0)])
+        single = isinstance(spec.n_actions, int)
+        action = np.zeros((), np.int64) if single else np.zeros(len(spec.heads), np.float32)
+        self._step(self._state, [_Answered(np.zeros(spec.observation_dim, np.float32), action, 1.0)])
 
     @property
     def weights(self) -> Weights:
@@ -115,15 +121,20 @@ class LiveLearner:
             "seed": self._seed,
         }
 
-    def update(self, observation: npt.NDArray[Any], action: int, value: float) -> None:
+    def update(self, observation: Any, action: Any, value: float) -> None:
         """Learn from one answer.
 
         Args:
-            observation: ``(observation_dim,)``, what the agent saw.
+            observation: What the agent saw.
             action: What it did.
             value: 1 for yes, 0 for no.
         """
-        answered = _Answered(np.array(observation, np.float32), int(action), float(value))
+        if self._interface is None:
+            row, choice = np.array(observation, np.float32), np.asarray(action)
+        else:
+            row = self._interface.encode(observation).astype(np.float32)
+            choice = self._interface.choices([action])[0]
+        answered = _Answered(row, choice, float(value))
         after = self._step(self._state, [*self._answers, answered])
         self._before.append(self._state)
         self._answers.append(answered)
@@ -152,7 +163,7 @@ class LiveLearner:
         ones = np.ones(len(chosen), np.float32)
         rows = epochs.Rows(
             np.stack([answered.observation for answered in chosen]),
-            np.array([answered.action for answered in chosen], np.int64),
+            np.array([answered.action for answered in chosen]),
             np.array([answered.value for answered in chosen], np.float32),
             YES_WHEN_RIGHT * ones,
             YES_WHEN_WRONG * ones,
@@ -161,6 +172,7 @@ class LiveLearner:
         return epochs.run(
             state,
             rows,
+            spec=self._spec,
             loss=self._method.loss,
             batch_size=self._method.batch_size,
             n_steps=self._method.n_steps,

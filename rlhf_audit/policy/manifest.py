@@ -6,6 +6,7 @@ from typing import Any
 
 from rlhf_audit import canonical
 from rlhf_audit.errors import UsageError
+from rlhf_audit.policy.interface import Interface
 from rlhf_audit.policy.network import NetworkSpec, weight_names
 
 SCHEMA = "rlhf_audit.policy/1"
@@ -106,14 +107,20 @@ def read(raw: bytes) -> tuple[dict[str, Any], NetworkSpec]:
     if value["schema"] != SCHEMA:
         raise ValueError("a manifest of another format")
     try:
-        spec = NetworkSpec.from_json(value["network"])
         env = value["env"]
-        shape, n_actions = env["observation_space"]["shape"], env["action_space"]["n"]
-        fits = (shape, n_actions) == ([spec.observation_dim], spec.n_actions) and spec.to_json() == value[
-            "network"
-        ]
+        # Made of the spaces, not believed: a stranger's network could be of any shape.
+        spec = Interface.of(env, [int(units) for units in value["network"]["hidden"]]).spec
+        fits = spec.to_json() == value["network"]
         named = isinstance(env["env_id"], str) and value["weights"] == list(weight_names(spec))
-    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        UsageError,
+    ) as error:
         raise ValueError("a manifest whose env or network can't be read") from error
     if not (fits and named):
         raise ValueError("a manifest whose env, network and weights don't go together")
@@ -122,13 +129,14 @@ def read(raw: bytes) -> tuple[dict[str, Any], NetworkSpec]:
 
 def card(manifest: Manifest) -> str:
     """Return the policy card, Markdown."""
+    kind = "softmax policy" if isinstance(manifest.network["n_actions"], int) else "policy"
     raters = "\n".join(_row(share) for share in manifest.raters) or "| none | 0 | | | |"
     parameters = "\n".join(f"- {name}: {value}" for name, value in sorted(manifest.parameters.items()))
     recipe = "\n".join(f"- {name}: {value}" for name, value in sorted(manifest.recipe.items()))
     return f"""\
 # Policy {manifest.name}
 
-A Keras softmax policy for {manifest.env["env_id"]}, taught by people's (or scripted raters') answers to
+A Keras {kind} for {manifest.env["env_id"]}, taught by people's (or scripted raters') answers to
 "was the action correct?".
 
 - weights: SHA-256 {manifest.weights_sha256}

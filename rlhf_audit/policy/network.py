@@ -1,7 +1,7 @@
-"""The policy network: its shape, its first weights, and acting with it in exact arithmetic.
+"""The policy network: its shape, its first weights, and what it says, in exact arithmetic (``exact.py``).
 
-Acting uses only +, ×, ÷ and max on float64, in a fixed order, with no BLAS and no libm: IEEE 754 rounds each
-of these in one way, so a session plays again to the same bits on another CPU. Results are rounded to float32.
+A session plays again to the same bits on another CPU. What the outputs mean is in ``heads.py``; how an
+environment's values become rows of numbers, in ``interface.py``.
 """
 
 import hashlib
@@ -12,50 +12,112 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlhf_audit.determinism import tensorflow
 from rlhf_audit.errors import UsageError
+from rlhf_audit.policy import exact
+from rlhf_audit.policy.exact import Exact
 from rlhf_audit.seeds import generator
 from rlhf_audit.types import FloatArray, Weights
 
 _CHUNK_ROWS = 64
-_EXP_HALVINGS = 10
+_CHUNK_PRODUCTS = 2**23
+"""Most terms of the first layer that are in memory at once."""
+_LOG_STD = -0.6931472
+"""Logarithm of .5: the first spread of a Gaussian, as a share of half an action's range."""
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A softmax policy over discrete actions: dense ReLU layers on a flat observation.
+    """Dense ReLU layers on a flat row of numbers; before them convolutions where the row is an image.
 
     Attributes:
-        observation_dim: Length of one observation.
-        n_actions: Size of the action space.
+        observation_dim: Length of one row.
+        n_actions: How many actions there are to choose from. Where an action has several dimensions: the
+            choices of each, 0 for a number that a Gaussian draws.
         hidden: Units of each hidden layer.
+        image: Height, width and channels of an image, whose numbers are the row.
+        convolutions: Filters, side and stride of each, without padding; ReLU.
+        one_hot: From where to where in the row are choices rather than measures.
     """
 
     observation_dim: int
-    n_actions: int
+    n_actions: int | tuple[int, ...]
     hidden: tuple[int, ...] = (64, 64)
+    image: tuple[int, ...] = ()
+    convolutions: tuple[tuple[int, ...], ...] = ()
+    one_hot: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        # One unit alone would let numpy sum a single row pairwise, and other bits come out than in a batch.
-        if self.observation_dim < 1 or min((*self.hidden, self.n_actions)) < 2:
+        least = 2 if isinstance(self.n_actions, int) else 0
+        # With one hidden unit a layer numpy would sum a single row pairwise: see ``exact.product``.
+        if (
+            self.observation_dim < 1
+            or min(self.hidden, default=2) < 2
+            or min(self.heads, default=-1) < least
+            or (self.image and np.prod(self.image) != self.observation_dim)
+            or (self.image and min(min(shape) for shape in self.maps) < 1)
+        ):
             raise UsageError(
                 "this is no shape for a policy network",
-                seen=f"{self.sizes} units",
+                seen=f"{(self.observation_dim, *self.hidden, self.n_outputs)} units",
                 needed="at least one input, two units a layer and two actions",
             )
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """Units from input to output."""
-        return (self.observation_dim, *self.hidden, self.n_actions)
+    def heads(self) -> tuple[int, ...]:
+        """The choices of each dimension of an action, 0 for a Gaussian one."""
+        return (self.n_actions,) if isinstance(self.n_actions, int) else self.n_actions
+
+    @property
+    def n_outputs(self) -> int:
+        """Units of the last layer: a logit for each choice, a mean for each Gaussian."""
+        return sum(max(choices, 1) for choices in self.heads)
+
+    @property
+    def in_words(self) -> str:
+        """What it sees and does, for a message."""
+        inputs = " x ".join(map(str, self.image)) if self.image else str(self.observation_dim)
+        if isinstance(self.n_actions, int):
+            return f"{inputs} inputs, {self.n_actions} actions"
+        dimensions = [str(choices) if choices else "a number" for choices in self.heads]
+        return f"{inputs} inputs, actions of {len(dimensions)} dimensions: {', '.join(dimensions[:12])}"
+
+    @property
+    def n_gaussians(self) -> int:
+        """Dimensions of an action that are numbers."""
+        return self.heads.count(0)
+
+    @property
+    def maps(self) -> tuple[tuple[int, ...], ...]:
+        """Height, width and channels, of the image and after each convolution."""
+        shapes: list[tuple[int, ...]] = [self.image] if self.image else []
+        for filters, side, stride in self.convolutions:
+            height, width, _ = shapes[-1]
+            shapes.append(((height - side) // stride + 1, (width - side) // stride + 1, filters))
+        return tuple(shapes)
+
+    @property
+    def kernels(self) -> tuple[tuple[str, int, int], ...]:
+        """Name, rows and columns of each layer's kernel; a convolution's row is a number of the patch."""
+        found = [
+            (f"conv_{number}", side * side * self.maps[number][2], filters)
+            for number, (filters, side, _) in enumerate(self.convolutions)
+        ]
+        first = int(np.prod(self.maps[-1])) if self.image else self.observation_dim
+        sizes = (first, *self.hidden, self.n_outputs)
+        names = [*(f"hidden_{number}" for number in range(len(self.hidden))), "policy"]
+        return (*found, *zip(names, sizes, sizes[1:], strict=False))
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that ``from_json`` reads."""
-        return {
+        actions = self.n_actions if isinstance(self.n_actions, int) else list(self.n_actions)
+        value: dict[str, Any] = {
             "observation_dim": self.observation_dim,
-            "n_actions": self.n_actions,
+            "n_actions": actions,
             "hidden": list(self.hidden),
         }
+        if self.image:
+            value |= {"image": list(self.image), "convolutions": [list(one) for one in self.convolutions]}
+        return value | ({"one_hot": [list(one) for one in self.one_hot]} if self.one_hot else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "NetworkSpec":
@@ -65,68 +127,95 @@ class NetworkSpec:
         >>> NetworkSpec.from_json(spec.to_json()) == spec
         True
         """
-        hidden = tuple(int(units) for units in value["hidden"])
-        return cls(int(value["observation_dim"]), int(value["n_actions"]), hidden)
+        actions = value["n_actions"]
+        return cls(
+            int(value["observation_dim"]),
+            _whole(actions) if isinstance(actions, list) else int(actions),
+            _whole(value["hidden"]),
+            _whole(value.get("image", ())),
+            tuple(_whole(one) for one in value.get("convolutions", ())),
+            tuple(_whole(one) for one in value.get("one_hot", ())),
+        )
+
+
+def weight_shapes(spec: NetworkSpec) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Return name and shape of each weight, input to output: kernel, then bias; the spreads come last.
+
+    >>> [name for name, _ in weight_shapes(NetworkSpec(4, 2, (8,)))]
+    ['hidden_0/kernel', 'hidden_0/bias', 'policy/kernel', 'policy/bias']
+    >>> weight_shapes(NetworkSpec(3, (0,)))[-1]
+    ('policy/log_std', (1,))
+    """
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for layer, rows, columns in spec.kernels:
+        found += [(f"{layer}/kernel", (rows, columns)), (f"{layer}/bias", (columns,))]
+    return (*found, *([("policy/log_std", (spec.n_gaussians,))] if spec.n_gaussians else []))
 
 
 def weight_names(spec: NetworkSpec) -> tuple[str, ...]:
-    """Return the names of the weights, input to output: kernel, then bias.
-
-    >>> weight_names(NetworkSpec(4, 2, (8,)))
-    ('hidden_0/kernel', 'hidden_0/bias', 'policy/kernel', 'policy/bias')
-    """
-    layers = [*(f"hidden_{i}" for i in range(len(spec.hidden))), "policy"]
-    return tuple(f"{layer}/{part}" for layer in layers for part in ("kernel", "bias"))
+    """Return the names of the weights in order."""
+    return tuple(name for name, _ in weight_shapes(spec))
 
 
 def initial_weights(spec: NetworkSpec, seed: int) -> Weights:
-    """Return an untrained network: Glorot uniform kernels, zero biases.
+    """Return an untrained network: Glorot uniform kernels, zero biases, a spread of a half.
 
     Args:
         spec: The shape.
         seed: Root seed; each layer draws from a named child of it.
 
     References:
-        Glorot & Bengio 2010, equation 16.
+        Glorot & Bengio 2010, equation 16; a convolution's fans are its patch and its filters.
     """
     arrays: list[FloatArray] = []
-    for layer, (rows, columns) in enumerate(zip(spec.sizes, spec.sizes[1:], strict=False)):
+    for layer, (_, rows, columns) in enumerate(spec.kernels):
         limit = np.sqrt(6.0 / (rows + columns))
         draws = generator(seed, "initial-weights", layer).uniform(-limit, limit, (rows, columns))
         arrays += [draws.astype(np.float32), np.zeros(columns, np.float32)]
+    if spec.n_gaussians:
+        arrays.append(np.full(spec.n_gaussians, _LOG_STD, np.float32))
     return tuple(zip(weight_names(spec), arrays, strict=True))
 
 
-def probabilities(weights: Weights, observations: npt.NDArray[Any]) -> FloatArray:
-    """Return the probability of each action.
+def outputs(spec: NetworkSpec, weights: Weights, rows: npt.NDArray[Any]) -> Exact:
+    """Return what the last layer says.
 
     Args:
+        spec: The network's shape.
         weights: As ``initial_weights`` lays them out.
-        observations: ``(n, observation_dim)``, any float dtype.
+        rows: ``(n, observation_dim)``, any float dtype.
 
     Returns:
-        ``(n, n_actions)`` float32.
+        ``(n, n_outputs)``.
 
     Determinism:
         A row's result has the same bits alone and among others, on every IEEE 754 machine.
     """
     layers = _layers(weights)
-    rows = np.asarray(observations, np.float64)
+    n_chunk = max(min(_CHUNK_ROWS, _CHUNK_PRODUCTS // (64 * spec.observation_dim)), 1)
     chunks = [
-        _forward(layers, rows[start : start + _CHUNK_ROWS]) for start in range(0, len(rows), _CHUNK_ROWS)
+        _forward(spec, layers, np.asarray(rows[start : start + n_chunk], np.float64))
+        for start in range(0, len(rows), n_chunk)
     ]
-    return np.concatenate(chunks) if chunks else np.zeros((0, layers[-1][1].size), np.float32)
+    return np.concatenate(chunks) if chunks else np.zeros((0, spec.n_outputs))
 
 
-def draw_action(row: FloatArray, uniform: float) -> int:
-    """Return the action that a uniform number in [0, 1) picks from one row of ``probabilities``.
+def probabilities(weights: Weights, rows: npt.NDArray[Any]) -> FloatArray:
+    """Return the probability of each action, of a network that chooses one of several and sees no image.
 
-    >>> draw_action(np.array([0.25, 0.75], np.float32), 0.3)
-    1
+    Args:
+        weights: As ``initial_weights`` lays them out.
+        rows: ``(n, observation_dim)``, any float dtype.
+
+    Returns:
+        ``(n, n_actions)`` float32; to the bit as ``outputs`` has it.
     """
-    sums = np.add.accumulate(row, dtype=np.float64)
-    # Rounded probabilities may sum to a little below 1.
-    return min(int(np.searchsorted(sums, uniform, side="right")), len(row) - 1)
+    kernels = [array for _, array in weights][::2]
+    spec = NetworkSpec(
+        len(kernels[0]), kernels[-1].shape[1], tuple(kernel.shape[1] for kernel in kernels[:-1])
+    )
+    said = outputs(spec, weights, rows)
+    return exact.softmax(said) if len(said) else said.astype(np.float32)
 
 
 def weights_sha256(weights: Weights) -> str:
@@ -139,46 +228,28 @@ def weights_sha256(weights: Weights) -> str:
     return digest.hexdigest()
 
 
-def keras_model(spec: NetworkSpec, weights: Weights) -> Any:
-    """Return a Keras model of the policy, ``(n, observation_dim)`` to ``(n, n_actions)`` probabilities.
-
-    It agrees with ``probabilities`` to 1e-5, not to the bit.
-    """
-    keras = tensorflow().keras
-    model = keras.Sequential([keras.Input((spec.observation_dim,))])
-    for layer, units in enumerate(spec.hidden):
-        model.add(keras.layers.Dense(units, activation="relu", name=f"hidden_{layer}"))
-    model.add(keras.layers.Dense(spec.n_actions, activation="softmax", name="policy"))
-    model.set_weights([array for _, array in weights])
-    return model
+_Layer = tuple[Exact, Exact]
 
 
-_Layer = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+def _whole(values: Any) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
 
 
 def _layers(weights: Weights) -> list[_Layer]:
     arrays = [array.astype(np.float64) for _, array in weights]
-    return list(zip(arrays[::2], arrays[1::2], strict=True))
+    return list(zip(arrays[::2], arrays[1::2], strict=False))
 
 
-def _forward(layers: list[_Layer], rows: npt.NDArray[np.float64]) -> FloatArray:
-    for kernel, bias in layers[:-1]:
-        rows = np.maximum(_product(rows, kernel) + bias, 0.0)
-    logits = _product(rows, layers[-1][0]) + layers[-1][1]
-    powers = _exp(logits - logits.max(axis=1, keepdims=True))
-    return (powers / np.add.accumulate(powers, axis=1)[:, -1:]).astype(np.float32)
-
-
-def _product(rows: npt.NDArray[np.float64], kernel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    # Summing over the slowest axis adds term after term; a matrix product would be ordered by the BLAS.
-    product: npt.NDArray[np.float64] = np.add.reduce(rows.T[:, :, None] * kernel[:, None, :], axis=0)
-    return product
-
-
-def _exp(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    # exp(v) = exp(v / 2^10)^(2^10), the inner one by Taylor: libm-free, within 1e-8 of exp for v in [-10, 0].
-    small = np.maximum(values, -100.0) / 2.0**_EXP_HALVINGS
-    result: npt.NDArray[np.float64] = 1 + small * (1 + small / 2 * (1 + small / 3 * (1 + small / 4)))
-    for _ in range(_EXP_HALVINGS):
-        result = result * result
-    return result
+def _forward(spec: NetworkSpec, layers: list[_Layer], rows: Exact) -> Exact:
+    n_images = len(rows)
+    if spec.image:
+        rows = rows.reshape(-1, *spec.image)
+    for (_, side, stride), (kernel, bias) in zip(spec.convolutions, layers, strict=False):
+        seen = exact.patches(rows, side, stride)
+        flat = exact.product(seen.reshape(-1, seen.shape[3]), kernel)
+        rows = np.maximum(flat + bias, 0.0).reshape(*seen.shape[:3], -1)
+    rows = rows.reshape(n_images, -1)
+    dense = layers[len(spec.convolutions) :]
+    for kernel, bias in dense[:-1]:
+        rows = np.maximum(exact.product(rows, kernel) + bias, 0.0)
+    return exact.product(rows, dense[-1][0]) + dense[-1][1]

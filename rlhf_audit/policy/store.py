@@ -17,7 +17,7 @@ from rlhf_audit.errors import DigestMismatchError, LogError, UsageError
 from rlhf_audit.log import durable, placing
 from rlhf_audit.policy.manifest import Manifest, card
 from rlhf_audit.policy.manifest import read as read_manifest
-from rlhf_audit.policy.network import NetworkSpec, weight_names, weights_sha256
+from rlhf_audit.policy.network import NetworkSpec, weight_shapes, weights_sha256
 from rlhf_audit.types import Weights
 
 WEIGHTS, MANIFEST, CARD = _FILES = "weights.npz", "manifest.json", "CARD.md"
@@ -129,13 +129,12 @@ def _unpack(raw: bytes, spec: NetworkSpec) -> Weights:
     Raises:
         ValueError: They are others.
     """
-    names = weight_names(spec)
-    shapes = [shape for pair in zip(spec.sizes, spec.sizes[1:], strict=False) for shape in (pair, (pair[1],))]
+    wanted = weight_shapes(spec)
     weights = []
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        if archive.namelist() != [f"{name}.npy" for name in names]:
+        if archive.namelist() != [f"{name}.npy" for name, _ in wanted]:
             raise ValueError("weights of other names than the network has")
-        for name, shape, member in zip(names, shapes, archive.infolist(), strict=True):
+        for (name, shape), member in zip(wanted, archive.infolist(), strict=True):
             if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(raw):
                 raise ValueError("weights that were packed otherwise")
             data = archive.read(member)

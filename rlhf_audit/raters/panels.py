@@ -2,9 +2,14 @@
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from rlhf_audit.raters.frames import Colours, Pixels, draw
 from rlhf_audit.raters.screen import cells, clip
+from rlhf_audit.spaces.words import number as _number
+from rlhf_audit.spaces.words import pieces
 from rlhf_audit.types import Question
 
 HELP = (
@@ -25,6 +30,11 @@ _GOALS = {
     "MountainCar": "swing the little car up to the flag on the right",
     "Acrobot": "swing the end of the lower arm above the line",
     "LunarLander": "land softly, upright, between the two flags",
+    "Pendulum": "swing the pendulum up and keep it upright",
+    "MountainCarContinuous": "drive the little car up to the flag on the right with little effort",
+    "FrozenLake": "walk over the ice to the gift without falling into a hole",
+    "Taxi": "fetch the passenger and set them down where they want to go",
+    "Blackjack": "come closer to 21 than the dealer, and not above",
 }
 PAUSED = ("Paused. The clock has stopped.", "", "Press any key to go on.")
 REALLY = (
@@ -111,11 +121,16 @@ def plain_line(question: Question, meanings: Sequence[str]) -> str:
 
 
 def observation_texts(question: Question, meanings: Sequence[str]) -> list[str]:
-    """Return the observation's numbers with their names, the first two dozen of them."""
-    values = [_number(float(value)) for value in question.observation.reshape(-1)[:_MOST_NUMBERS]]
-    if len(meanings) != question.observation.size:
-        return values
+    """Return the observation's numbers with their names, the first two dozen parts of it."""
+    values = pieces(question.observation)[:_MOST_NUMBERS]
+    if len(meanings) != _size(question.observation):
+        return [clip(value, _WIDE) for value in values]
     return [f"{clip(name, 24)} {value}" for name, value in zip(meanings, values, strict=False)]
+
+
+def _size(observation: Any) -> int:
+    """Return how many numbers there are; a longer vector is shown in part."""
+    return int(observation.size) if isinstance(observation, np.ndarray) else len(pieces(observation))
 
 
 def _number_of(question: Question) -> str:
@@ -156,7 +171,3 @@ def _wrapped(items: Sequence[str], columns: int) -> list[str]:
 def _fit(lines: list[str], rows: int) -> list[str]:
     """Keep the end: the keys matter more than the head."""
     return lines[-max(rows, 1) :]
-
-
-def _number(value: float) -> str:
-    return f"{round(value, 3) + 0.0:g}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rlhf_audit import seeds
 from rlhf_audit.errors import UsageError, near
-from rlhf_audit.raters.oracles import n_oracle_actions, oracle_action
+from rlhf_audit.raters.oracles import ORACLES, n_oracle_actions, oracle_action
 from rlhf_audit.types import Answer, AnswerKind, Question
 
 SCRIPTED_NAMES: tuple[str, ...] = (
@@ -97,9 +97,18 @@ def scripted_source(
         UsageError: The name, or the environment's oracle, does not exist.
     """
     character = _character(name, env_id, peers or {})
-    if character.needs_oracle:
-        n_oracle_actions(env_id)
+    if character.needs_oracle and env_id not in ORACLES:
+        raise _blind(name, env_id)
     return ScriptedSource(name, env_id, seed, character)
+
+
+def _blind(name: str, env_id: str) -> UsageError:
+    return UsageError(
+        f"scripted rater {name!r} can't judge {env_id!r}: it has no oracle",
+        seen=env_id,
+        needed=f"one of {', '.join(ORACLES)}; or always-yes or always-no, which never look",
+        fix="--source scripted:always-yes, or --source terminal",
+    )
 
 
 def _character(name: str, env_id: str, peers: Mapping[tuple[str, int], float]) -> _Character:
@@ -141,6 +150,8 @@ def _always(error_rate: float) -> Callable[[int], float]:
 
 
 def _favours(action: int, name: str, env_id: str) -> _Character:
+    if env_id not in ORACLES:
+        raise _blind(name, env_id)
     n_actions = n_oracle_actions(env_id)
     if action >= n_actions:
         raise UsageError(

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from rlhf_audit.log import artefacts, reader
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.writer import SessionFacts
 from rlhf_audit.policy import lineage, store
+from rlhf_audit.policy.interface import Interface
 from rlhf_audit.policy.live import LiveLearner
-from rlhf_audit.policy.network import NetworkSpec, initial_weights, weights_sha256
+from rlhf_audit.policy.network import initial_weights, weights_sha256
 from rlhf_audit.raters.base import FeedbackSource
 from rlhf_audit.raters.scripted import scripted_source
-from rlhf_audit.recording.recorder import ConsentedWriter
+from rlhf_audit.recording.library import ConsentedWriter
 from rlhf_audit.seeds import child_seed
 from rlhf_audit.session import Fixed, Learner, Limits, Moment, Outcome, acting, interview, rated_again
+from rlhf_audit.spaces.hashed import FULL, HASHED
+from rlhf_audit.spaces.holding import holds
 from rlhf_audit.types import ConsentState, Kind, Purpose, Weights
 
 _SCRIPTED = "scripted:"
@@ -39,6 +43,8 @@ class Request:
         learn: Algorithm of the live update; None without one.
         to: Folder for what was learnt.
         rates: The session to rate again.
+        info: Keys of ``info`` that are kept.
+        observations: ``full``, or ``hashed``.
     """
 
     rater_id: str
@@ -53,6 +59,8 @@ class Request:
     max_feedback: int | None = None
     rates: str | None = None
     seed: int = 0
+    info: tuple[str, ...] = ()
+    observations: str = FULL
 
 
 @dataclass(frozen=True)
@@ -163,11 +171,13 @@ def _hold(
     else:
         assert stage.learner is not None
         learner, n_moments = stage.learner, None
-        moments = acting(stage.env, learner, request.seed, request.episodes, writer.session_id, writer)
-    meanings = envs.action_meanings(stage.record.env_id, stage.record.n_actions)
+        moments = acting(
+            stage.env, learner, request.seed, request.episodes, writer.session_id, writer, request.info
+        )
+    in_words = partial(envs.action_in_words, stage.record.env_id, stage.record.action_space)
     limits = Limits(request.ask_every, request.episodes, request.max_feedback, n_moments)
     clock, grant_id = log.clock, writer.grant.grant_id
-    return interview(moments, source, writer, learner, limits, clock, meanings, grant_id, permitted)
+    return interview(moments, source, writer, learner, limits, clock, in_words, grant_id, permitted)
 
 
 def _check_source(log: Log, request: Request) -> None:
@@ -223,6 +233,11 @@ def _prepare(log: Log, request: Request, held: contextlib.ExitStack) -> _Stage:
             seen=f"--env {request.env_id}, and the session's {env_id}",
             needed="--env ID, or --rate SESSION alone",
         )
+    if rated and (request.info or request.observations != FULL):
+        raise UsageError(
+            "nothing of the steps is recorded while they are rated again",
+            fix="leave --info and --observations out",
+        )
     if rated and (request.learn or request.policy or request.to):
         raise UsageError("a policy can't act or learn while recorded steps are rated again")
     if request.to and not request.learn:
@@ -237,10 +252,11 @@ def _prepare(log: Log, request: Request, held: contextlib.ExitStack) -> _Stage:
     if rated:
         envs.check_same(envs.EnvRecord.from_json(json.dumps(rated.facts["env"])), env, versions=False)
     else:
-        spec, weights, described = behaviour_policy(log, request.policy, found, request.seed)
+        interface, weights, described = behaviour_policy(log, request.policy, found, request.seed)
         learner = Fixed(weights, described["weights_sha256"])
         if request.learn:
-            live = LiveLearner(spec, weights, request.learn, child_seed(request.seed, "learn"))
+            seed = child_seed(request.seed, "learn")
+            live = LiveLearner(interface.spec, weights, request.learn, seed, interface=interface)
             learner, learn = live, {"algorithm": request.learn, "parameters": live.parameters}
     facts = SessionFacts(
         request.kind.value,
@@ -252,36 +268,40 @@ def _prepare(log: Log, request: Request, held: contextlib.ExitStack) -> _Stage:
         described,
         learn,
         {"episodes": request.episodes, "max_feedback": request.max_feedback},
+        request.info,
+        request.observations,
     )
     return _Stage(env, found, learner, rated, facts)
 
 
 def behaviour_policy(
     log: Log, folder: Path | None, record: envs.EnvRecord, seed: int
-) -> tuple[NetworkSpec, Weights, dict[str, Any]]:
-    """Return the network that acts, its weights, and what the ledger says of it."""
+) -> tuple[Interface, Weights, dict[str, Any]]:
+    """Return the interface to the network that acts, its weights, and what the ledger says of it."""
     envs.check_playable(record)
     if folder is None:
-        spec = NetworkSpec(record.observation_dim, record.n_actions)
-        weights = initial_weights(spec, child_seed(seed, "policy"))
+        interface = Interface(record.observation_space, record.action_space)
+        weights = initial_weights(interface.spec, child_seed(seed, "policy"))
         name, path = "untrained", None
     else:
         stored = store.load(folder)
-        spec, weights, name = stored.spec, stored.weights, folder.name
+        interface = Interface(record.observation_space, record.action_space, stored.spec.hidden)
+        weights, name = stored.weights, folder.name
         path = artefacts.recorded_path(log, folder)
-        if (spec.observation_dim, spec.n_actions) != (record.observation_dim, record.n_actions):
+        if stored.spec != interface.spec:
             raise UsageError(
                 f"the policy {name} is not for {record.env_id}",
-                seen=f"{spec.observation_dim} inputs, {spec.n_actions} actions",
-                needed=f"{record.observation_dim} inputs, {record.n_actions} actions",
+                seen=stored.spec.in_words,
+                needed=interface.spec.in_words,
+                fix="choose a policy that was made for it, or leave --policy out",
             )
     described = {
         "name": name,
         "path": path,
-        "network": spec.to_json(),
+        "network": interface.spec.to_json(),
         "weights_sha256": weights_sha256(weights),
     }
-    return spec, weights, described
+    return interface, weights, described
 
 
 def _rated(log: Log, session_id: str) -> reader.RecordedSession:
@@ -295,12 +315,20 @@ def _rated(log: Log, session_id: str) -> reader.RecordedSession:
             needed="a session in which the agent acted",
             fix="rlhf-audit show LOG sessions",
         )
-    n_actions = session.facts["env"]["action_space"]["n"]
-    if any(not 0 <= step.action < n_actions for episode in session.episodes for step in episode.steps):
+    if session.facts["observations"] == HASHED:
+        raise UsageError(
+            f"the steps of {session.session_id} can't be rated: their observations are not in the log",
+            seen="a digest of each observation",
+            needed="a session recorded with its observations",
+            fix=f"rlhf-audit replay LOG {session.session_id} --materialise DIR has them again; "
+            "record without --observations hashed for what is to be rated",
+        )
+    space = session.facts["env"]["action_space"]
+    if not all(holds(space, step.action) for episode in session.episodes for step in episode.steps):
         raise LogError(
             f"the steps of {session.session_id} can't be rated",
             seen="an action that the environment does not have",
-            needed=f"actions from 0 to {n_actions - 1}, as they were recorded",
+            needed=f"actions of its {space['type']} space, as they were recorded",
             fix="rlhf-audit verify LOG",
         )
     return session

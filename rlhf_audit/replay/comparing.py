@@ -1,15 +1,15 @@
 """The two ends of a session that is played again: the recorded answers, and a sink that compares."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rlhf_audit.log import reader
-from rlhf_audit.policy.network import probabilities
 from rlhf_audit.session import Learner
+from rlhf_audit.spaces.hashed import HashedSpace, observation_space
 from rlhf_audit.types import (
     Answer,
     AnswerKind,
@@ -62,6 +62,7 @@ class Comparer:
         self, recorded: reader.RecordedSession, learner: Learner, n_steps: int | None = None
     ) -> None:
         self._learner = learner
+        self._stored = stored_form(recorded.facts)
         self._session_id = recorded.session_id
         self._erased = recorded.feedback is None
         self._expected = _expected(recorded)
@@ -89,19 +90,19 @@ class Comparer:
         where = (step.episode_id, step.step)
         if (expected.episode_id, expected.step) != where:
             self._stop(where, "step")
-        if not same(expected.observation, step.observation):
+        if not same(expected.observation, self._stored(step.observation)):
             self._stop(where, "observation")
         if step.step == 0 and not self._redacted(behaviour) and behaviour != self._behaviour:
             self._suspect(where, "behaviour_policy_sha256")
         self._compare_action(where, expected, step)
-        for field in ("env_reward", "terminated", "truncated"):
+        for field in ("env_reward", "terminated", "truncated", "info"):
             if not same(getattr(expected, field), getattr(step, field)):
                 self._stop(where, field)
         self.steps += 1
         if not self.suspects:
             self.agreed = self.rows
         last = step.terminated or step.truncated or self.steps == self._all
-        if last and not same(after, next_observation):
+        if last and not same(after, self._stored(next_observation)):
             self._stop(where, "final_observation")
 
     def feedback(self, row: Feedback) -> None:
@@ -112,11 +113,10 @@ class Comparer:
         self.learnt.append(sha256)
 
     def _compare_action(self, where: tuple[str, int], expected: Transition, step: Transition) -> None:
-        chances = probabilities(self._learner.weights, step.observation[None])[0]
         known = not self._redacted(expected.action_probability)
-        if expected.action != step.action:
+        if not same(expected.action, step.action):
             # The recorded chance tells which policy acted: if it is this one's, the action alone is another.
-            agrees = not known or same(expected.action_probability, float(chances[step.action]))
+            agrees = not known or same(expected.action_probability, step.action_probability)
             if not agrees:
                 self._suspect(where, "action_probability")
             self._stop(where, "action")
@@ -175,11 +175,21 @@ def same(recorded: Any, found: Any) -> bool:
         return all(same(value, found[name]) for name, value in recorded.items())
     if isinstance(recorded, tuple):
         return len(recorded) == len(found) and all(map(same, recorded, found))
-    if recorded is None or isinstance(recorded, str):
+    if recorded is None or isinstance(recorded, str | bytes):
         return bool(recorded == found)
     left = np.asarray(recorded)
     right = np.asarray(found, left.dtype)
     return left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+def stored_form(facts: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Return what makes of an observation the value that a session's log holds of it: itself, or a digest."""
+    space = observation_space(facts)
+    return space.digest if isinstance(space, HashedSpace) else _itself
+
+
+def _itself(observation: Any) -> Any:
+    return observation
 
 
 def copied(value: Any) -> Any:

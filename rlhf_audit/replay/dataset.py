@@ -1,18 +1,22 @@
-"""Usable feedback as arrays, streamed out of Parquet in training order."""
+"""Usable feedback as arrays, in training order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
 from rlhf_audit.errors import ConsentError, UsageError
-from rlhf_audit.types import RatedSteps
+from rlhf_audit.log import reader, recorded
+from rlhf_audit.log.store import Log
+from rlhf_audit.policy.interface import Interface
+from rlhf_audit.spaces.hashed import HASHED
+from rlhf_audit.types import IntArray, RatedSteps
 
-_BATCH_ROWS = 65_536
 _ROWS = """
-SELECT u.rater_id, u.session_id, u.episode_id, u.value, s.observation, s.action, s.action_probability
+SELECT u.rater_id, u.session_id, u.episode_id, u.step, u.value, s.action_probability,
+  e.session_id AS acted_in
 FROM usable_for_training u
 JOIN steps s ON s.episode_id = u.episode_id AND s.step = u.step
 JOIN episodes e ON e.episode_id = u.episode_id
@@ -74,42 +78,69 @@ def environment(connection: duckdb.DuckDBPyConnection, wanted: str | None) -> st
     )
 
 
-def load(connection: duckdb.DuckDBPyConnection, env_id: str, n_actions: int) -> TrainingData:
-    """Stream the usable ratings of one environment."""
-    reader: pa.RecordBatchReader = connection.sql(_ROWS, params={"env_id": env_id}).to_arrow_reader(
-        _BATCH_ROWS
-    )
+def load(log: Log, connection: duckdb.DuckDBPyConnection, env_id: str, interface: Interface) -> TrainingData:
+    """Read the usable ratings of one environment, and the steps that they are about.
+
+    Raises:
+        UsageError: Steps of which only digests were kept, or of other spaces than ``interface`` reads.
+    """
+    rows = connection.sql(_ROWS, params={"env_id": env_id}).to_arrow_table()
     raters: dict[str, int] = {}
     episodes: dict[str, int] = {}
     sessions: dict[str, int] = {}
-    parts: list[tuple[np.ndarray, ...]] = []
-    for batch in reader:
-        observations = batch.column("observation")
-        flat = observations.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        parts.append(
-            (
-                flat.reshape(batch.num_rows, -1),
-                batch.column("action").to_numpy(zero_copy_only=False).astype(np.int64),
-                batch.column("value").to_numpy(zero_copy_only=False).astype(np.float32),
-                _numbered(batch.column("rater_id").to_pylist(), raters),
-                _numbered(batch.column("episode_id").to_pylist(), episodes),
-                batch.column("action_probability").to_numpy(zero_copy_only=False).astype(np.float32),
-            )
-        )
-        _numbered(batch.column("session_id").to_pylist(), sessions)
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    _numbered(rows.column("session_id").to_pylist(), sessions)
+    rater_of = _numbered(rows.column("rater_id").to_pylist(), raters)
+    episode_of = _numbered(rows.column("episode_id").to_pylist(), episodes)
+    steps = rows.column("step").to_numpy()
+    n_dimensions = () if isinstance(interface.spec.n_actions, int) else (len(interface.spec.heads),)
+    observations = np.empty((len(rows), interface.spec.observation_dim), np.float32)
+    actions = np.empty((len(rows), *n_dimensions), np.float32 if n_dimensions else np.int64)
+    places: dict[int, list[int]] = {}
+    for place, number in enumerate(episode_of.tolist()):
+        places.setdefault(number, []).append(place)
+    for acted in dict.fromkeys(rows.column("acted_in").to_pylist()):
+        facts = reader.session_facts(log, acted)
+        _check(facts, interface)
+        for episode in recorded.episodes(log.layout, facts):
+            own = np.array(places.get(episodes.get(episode.episode_id, -1), ()), np.int64)
+            observations[own] = interface.rows(_picked(episode.columns.observations, steps[own]))
+            actions[own] = interface.choices(_picked(episode.columns.actions, steps[own]))
     rated = RatedSteps(
-        observations=columns[0],
-        actions=columns[1],
-        values=columns[2],
-        raters=columns[3],
+        observations=observations,
+        actions=actions,
+        values=rows.column("value").to_numpy().astype(np.float32),
+        raters=rater_of,
         rater_ids=tuple(raters),
-        episodes=columns[4],
-        action_probabilities=columns[5],
-        n_actions=n_actions,
+        episodes=episode_of,
+        action_probabilities=rows.column("action_probability").to_numpy().astype(np.float32),
+        n_actions=interface.spec.n_actions,
     )
     return TrainingData(rated, tuple(sessions))
 
 
-def _numbered(names: Sequence[str], known: dict[str, int]) -> np.ndarray:
+def _check(facts: Mapping[str, Any], interface: Interface) -> None:
+    """Refuse a session whose steps can't be read as the others are."""
+    session_id, env = facts["session_id"], facts["env"]
+    if facts["observations"] == HASHED:
+        raise UsageError(
+            f"nothing can be learnt from {session_id}: its observations are not in the log",
+            seen="a digest of each observation",
+            needed="sessions recorded with their observations",
+            fix=f"rlhf-audit replay LOG {session_id} --materialise DIR has them again, for your own use;"
+            " for retrain record without --observations hashed, or name another environment with --env",
+        )
+    if not interface.reads(env["observation_space"], env["action_space"]):
+        raise UsageError(
+            f"{session_id} played {env['env_id']} with other spaces than the latest session",
+            seen="spaces of another kind, size, dtype or other bounds",
+            needed="one environment with one kind of observation and action",
+            fix="keep such sessions in a log of their own",
+        )
+
+
+def _picked(values: Sequence[Any], numbers: IntArray) -> Sequence[Any]:
+    return values[numbers] if isinstance(values, np.ndarray) else [values[number] for number in numbers]
+
+
+def _numbered(names: Sequence[str], known: dict[str, int]) -> IntArray:
     return np.array([known.setdefault(name, len(known)) for name in names], np.int64)

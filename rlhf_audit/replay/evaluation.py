@@ -10,9 +10,12 @@ import numpy.typing as npt
 
 from rlhf_audit.envs import open_env
 from rlhf_audit.errors import UsageError
-from rlhf_audit.policy.network import NetworkSpec, draw_action, probabilities
+from rlhf_audit.policy import heads
+from rlhf_audit.policy.interface import Interface
+from rlhf_audit.policy.network import NetworkSpec
 from rlhf_audit.replay.algorithms.fitting import no_progress
 from rlhf_audit.seeds import child_seed, generator
+from rlhf_audit.spaces import describing
 from rlhf_audit.types import Weights
 
 _RESAMPLES = 2_000
@@ -89,15 +92,20 @@ def _play(
     """Step all episodes together, so that the policy sees one batch a step; return each one's sum."""
     seeds = [child_seed(seed, "evaluation", "reset", index) for index in range(len(envs))]
     current = [env.reset(seed=reset % 2**31)[0] for env, reset in zip(envs, seeds, strict=True)]
-    _check(envs[0], spec)
+    interface = _interface(envs[0], spec)
     draws = [generator(seed, "evaluation", "actions", index) for index in range(len(envs))]
     returns = np.zeros(len(envs))
     playing = list(range(len(envs)))
     while playing:
-        rows = probabilities(weights, np.stack([current[index] for index in playing]))
+        rows = np.stack([interface.encode(current[index]) for index in playing])
+        said = heads.opinions(spec, weights, rows)
         going = []
-        for index, row in zip(playing, rows, strict=True):
-            action = draw_action(row, draws[index].random()) if sampled else int(row.argmax())
+        for row, index in enumerate(playing):
+            action = (
+                interface.act(weights, said, row, draws[index])[0]
+                if sampled
+                else interface.likeliest(said, row)
+            )
             current[index], reward, terminated, truncated, _ = envs[index].step(action)
             returns[index] += float(reward)
             if not (terminated or truncated):
@@ -108,11 +116,13 @@ def _play(
     return returns
 
 
-def _check(env: Env, spec: NetworkSpec) -> None:
-    shape, n_actions = env.observation_space.shape, getattr(env.action_space, "n", None)
-    if shape != (spec.observation_dim,) or n_actions != spec.n_actions:
+def _interface(env: Env, spec: NetworkSpec) -> Interface:
+    spaces = describing.describe(env.observation_space), describing.describe(env.action_space)
+    found = Interface(*spaces, hidden=spec.hidden)
+    if found.spec != spec:
         raise UsageError(
             "the policy was made for another kind of environment",
-            seen=f"observations {shape}, {n_actions} actions",
-            needed=f"observations ({spec.observation_dim},), {spec.n_actions} actions",
+            seen=found.spec.in_words,
+            needed=spec.in_words,
         )
+    return found

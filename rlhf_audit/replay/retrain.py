@@ -14,6 +14,7 @@ from rlhf_audit.estimators.reliability import identified, verdict
 from rlhf_audit.log import reader, views
 from rlhf_audit.log.store import Log
 from rlhf_audit.policy import lineage, store
+from rlhf_audit.policy.interface import Interface
 from rlhf_audit.policy.manifest import Manifest, RaterShare
 from rlhf_audit.policy.network import NetworkSpec
 from rlhf_audit.replay import dataset, trainer
@@ -69,11 +70,12 @@ def retrain(
         try:
             chosen = dataset.environment(connection, env_id)
             record = _record(log, chosen)
-            data = dataset.load(connection, chosen, int(record["action_space"]["n"]))
+            interface = Interface.of(record)
+            data = dataset.load(log, connection, chosen, interface)
             excluded = _excluded(connection)
         finally:
             connection.close()
-        spec = NetworkSpec(int(record["observation_space"]["shape"][0]), data.rated.n_actions)
+        spec = interface.spec
         trained = trainer.train(data.rated, spec, algorithm, seed, progress)
         if expect is not None and trained.weights_sha256 != expect.lower():
             raise DigestMismatchError(

@@ -5,16 +5,11 @@ rater and with a sink that compares instead of writing.
 """
 
 import contextlib
-import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import gymnasium as gym
-import numpy as np
 
 from rlhf_audit import canonical, envs
 from rlhf_audit.clock import TickingClock
@@ -23,9 +18,11 @@ from rlhf_audit.log import keys, reader
 from rlhf_audit.log.recorded import RecordedEpisode
 from rlhf_audit.log.store import Log
 from rlhf_audit.policy import store
+from rlhf_audit.policy.interface import Interface
 from rlhf_audit.policy.live import LiveLearner
-from rlhf_audit.policy.network import NetworkSpec, initial_weights, weights_sha256
-from rlhf_audit.replay.comparing import Comparer, Difference, DifferenceFound, RecordedRater, copied, same
+from rlhf_audit.policy.network import initial_weights, weights_sha256
+from rlhf_audit.replay import resimulate
+from rlhf_audit.replay.comparing import Comparer, Difference, DifferenceFound, RecordedRater
 from rlhf_audit.seeds import child_seed
 from rlhf_audit.session import Fixed, Learner, Limits, Moment, acting, interview
 from rlhf_audit.types import Feedback, Kind, Weights
@@ -57,7 +54,7 @@ class RolloutDiff:
 class _Policy:
     """The policy as it was before the first step, and how it learns."""
 
-    spec: NetworkSpec
+    interface: Interface
     weights: Weights
     algorithm: str | None
     seed: int
@@ -65,7 +62,9 @@ class _Policy:
     def fresh(self) -> Learner:
         if self.algorithm is None:
             return Fixed(self.weights, weights_sha256(self.weights))
-        return LiveLearner(self.spec, self.weights, self.algorithm, child_seed(self.seed, "learn"))
+        seed = child_seed(self.seed, "learn")
+        spec = self.interface.spec
+        return LiveLearner(spec, self.weights, self.algorithm, seed, interface=self.interface)
 
 
 def replay(log: Log, session_id: str) -> RolloutDiff:
@@ -86,12 +85,15 @@ def replay(log: Log, session_id: str) -> RolloutDiff:
         rated = recorded.facts["rates"]
         note = f"rates the steps of {rated}, which are compared there" if rated else ""
         return RolloutDiff(session_id, 0, None, "environment", note)
-    record = envs.EnvRecord.from_json(json.dumps(recorded.facts["env"]))
     policy, note = _policy(log, recorded)
     if policy is None:
-        steps, difference = _environment_only(recorded, record)
+        known = [episode for episode in recorded.episodes if not _unseeded(recorded, episode)]
+        if len(known) < len(recorded.episodes):
+            n = len(recorded.episodes)
+            note += f"; {n - len(known)} of {n} episodes came without a seed and can't be compared"
+        steps, difference = _environment_only(recorded, known)
         return RolloutDiff(session_id, steps, difference, "environment", note)
-    envs.open_again(record).close()
+    resimulate.opened(recorded.facts).close()
     comparer, rater = _play(recorded, policy, recorded.feedback)
     difference = _first_difference(log, recorded, policy, comparer, rater)
     return RolloutDiff(session_id, comparer.steps, difference, "everything", note)
@@ -105,16 +107,16 @@ def _policy(log: Log, recorded: reader.RecordedSession) -> tuple[_Policy | None,
         return None, f"a script chose the actions: {alone}"
     if learn and recorded.feedback is None:
         return None, f"its feedback was erased: {alone}"
-    spec = NetworkSpec.from_json(described["network"])
+    interface = Interface.of(recorded.facts["env"], described["network"]["hidden"])
     weights: Weights = ()
     if described["path"] is None:
-        weights = initial_weights(spec, child_seed(seed, "policy"))
+        weights = initial_weights(interface.spec, child_seed(seed, "policy"))
     else:
         with contextlib.suppress(UsageError, DamagedError, DigestMismatchError):
             weights = store.load(Path(log.layout.root / described["path"])).weights
     if weights_sha256(weights) != described["weights_sha256"]:
         return None, f"the policy {described['name']} is gone or was replaced: {alone}"
-    policy = _Policy(spec, weights, learn["algorithm"] if learn else None, seed)
+    policy = _Policy(interface, weights, learn["algorithm"] if learn else None, seed)
     note = "its feedback was erased" if recorded.feedback is None else ""
     return policy, note
 
@@ -131,14 +133,14 @@ def _play(
     comparer = Comparer(recorded, learner, n_steps)
     rater = RecordedRater(rows or ())
     limits = Limits(facts["ask_every"])
-    meanings = envs.action_meanings(facts["env"]["env_id"], policy.spec.n_actions)
+    in_words = partial(envs.action_in_words, facts["env"]["env_id"], facts["env"]["action_space"])
     clock = TickingClock(_NO_TIME)
     with contextlib.closing(envs.open_env(facts["env"]["env_id"])) as env:
-        moments = acting(env, learner, facts["seed"], None, recorded.session_id, comparer)
+        moments = acting(env, learner, facts["seed"], None, recorded.session_id, comparer, facts["info"])
         moments = _as_many_as_recorded(moments, comparer)
         with contextlib.suppress(DifferenceFound):
             if rows is not None:
-                interview(moments, rater, comparer, learner, limits, clock, meanings, "", lambda: None)
+                interview(moments, rater, comparer, learner, limits, clock, in_words, "", lambda: None)
             for _ in moments:
                 pass
     return comparer, rater
@@ -249,46 +251,19 @@ def _position(recorded: reader.RecordedSession, where: Difference) -> int:
     )
 
 
+def _unseeded(recorded: reader.RecordedSession, episode: RecordedEpisode) -> bool:
+    # Elsewhere no seed may mean anything; here it means that the generators went on.
+    return episode.reset_seed is None and recorded.facts["source"].startswith("imported:")
+
+
 def _environment_only(
-    recorded: reader.RecordedSession, record: envs.EnvRecord
+    recorded: reader.RecordedSession, episodes: Sequence[RecordedEpisode]
 ) -> tuple[int, Difference | None]:
-    """Re-step the recorded actions; in each stream one environment, whose generators go on as they did."""
+    """Re-step the recorded actions; return how many agreed, and what the next did not."""
     count = 0
-    seeded = recorded.facts["policy"] is not None
-    for _, episodes in itertools.groupby(recorded.episodes, key=lambda episode: episode.stream):
-        with contextlib.closing(envs.open_again(record)) as env:
-            for episode in episodes:
-                wanted = child_seed(recorded.facts["seed"], "reset", episode.episode) % 2**31
-                if seeded and episode.reset_seed != wanted:
-                    return count, Difference(recorded.session_id, episode.episode_id, 0, "reset_seed")
-                steps, difference = _again(recorded.session_id, episode, env, record)
-                count += steps
-                if difference is not None:
-                    return count, difference
+    try:
+        for made in resimulate.moments(recorded.facts, episodes):
+            count += made.step is not None
+    except resimulate.AstrayError as astray:
+        return count, astray.difference
     return count, None
-
-
-def _again(
-    session_id: str, episode: RecordedEpisode, env: gym.Env[Any, Any], record: envs.EnvRecord
-) -> tuple[int, Difference | None]:
-    options = None if episode.reset_options is None else json.loads(episode.reset_options)
-    observation = env.reset(seed=episode.reset_seed, options=options)[0]
-    for number, step in enumerate(episode.steps):
-        where = (session_id, step.episode_id, step.step)
-        if not same(step.observation, observation):
-            return number, Difference(*where, "observation")
-        if record.action_space["type"] == "Discrete" and not env.action_space.contains(np.int64(step.action)):
-            return number, Difference(*where, "action")
-        observation, env_reward, terminated, truncated, _ = env.step(step.action)
-        for field, value in (
-            ("env_reward", float(env_reward)),
-            ("terminated", bool(terminated)),
-            ("truncated", bool(truncated)),
-        ):
-            if not same(getattr(step, field), value):
-                return number, Difference(*where, field)
-        observation = copied(observation)
-    if not same(episode.final_observation, observation):
-        last = episode.steps[-1]
-        return len(episode.steps), Difference(session_id, last.episode_id, last.step, "final_observation")
-    return len(episode.steps), None

@@ -99,8 +99,9 @@ def _check(data: RatedSteps, spec: NetworkSpec) -> None:
             needed="at least one rating under a grant for training",
             fix="rlhf-audit show LOG consent",
         )
-    shape = data.observations.shape[1:]
-    if shape != (spec.observation_dim,) or data.n_actions != spec.n_actions:
+    shape, n_dimensions = data.observations.shape[1:], data.actions.shape[1:]
+    wanted = () if isinstance(spec.n_actions, int) else (len(spec.heads),)
+    if (shape, data.n_actions, n_dimensions) != ((spec.observation_dim,), spec.n_actions, wanted):
         raise UsageError(
             "the answers are about another kind of environment than the network",
             seen=f"observations {shape}, {data.n_actions} actions",
@@ -108,7 +109,11 @@ def _check(data: RatedSteps, spec: NetworkSpec) -> None:
         )
     if not (np.isfinite(data.observations).all() and np.isin(data.values, (0, 1)).all()):
         raise UsageError("an observation is not finite, or an answer is neither 0 nor 1")
-    if data.actions.min() < 0 or data.actions.max() >= spec.n_actions:
-        raise UsageError("an action is out of range", needed=f"0 to {spec.n_actions - 1}")
+    for number, choices in enumerate(spec.heads):
+        taken = data.actions.reshape(len(data), -1)[:, number]
+        if choices and (taken.min() < 0 or taken.max() >= choices):
+            raise UsageError("an action is out of range", needed=f"0 to {choices - 1}")
+        if not np.isfinite(taken).all():
+            raise UsageError("an action is not finite", needed="numbers")
     if data.raters.min() < 0 or data.raters.max() >= len(data.rater_ids):
         raise UsageError("a rater index is out of range", needed=f"0 to {len(data.rater_ids) - 1}")

@@ -130,6 +130,7 @@ def make(log: Log, rater_id: str) -> Plan:
         tuple(found.path for found in artefacts.current(log, ArtefactKind.REPORT) if found.holds(rater_id)),
         tuple(
             {"path": entry.body["path"], "recipient": entry.body.get("recipient", "")}
+            | ({"name": entry.body["names"][rater_id]} if "names" in entry.body else {})
             for entry in log.ledger.of("export")
             if rater_id in entry.body["rater_ids"]
         ),

@@ -57,7 +57,11 @@ def check_counting(case: Path) -> None:
     """The audits of consent count: their n is the number of rows given."""
     given = audit_panel.read_csv(case / "given.csv")
     erasures = case / "erasures.csv"
-    n_halted = sum(one["halted"] in (True, "true", "yes") for one in audit_panel.read_csv(erasures)) if erasures.exists() else 0
+    n_halted = (
+        sum(one["halted"] in (True, "true", "yes") for one in audit_panel.read_csv(erasures))
+        if erasures.exists()
+        else 0
+    )
     for row in audit_cases.run_case(case).rows:
         wanted = n_halted if row.subject == "all" else sum(one["rater"] == row.subject for one in given)
         assert row.n == wanted

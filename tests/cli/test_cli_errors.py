@@ -52,11 +52,11 @@ def record(
 
 CASES = {
     "unknown environment": (lambda s: record(s, s.raters["oracle"], "CartPol-v1"), 2, "CartPole-v1"),
-    "unsupported action space": (lambda s: record(s, s.raters["oracle"], "Pendulum-v1"), 2, "Box"),
+    "unsupported action space": (lambda s: record(s, s.raters["oracle"], "Pendulum-v1"), 2, "no oracle"),
     "unsupported observation space": (
         lambda s: record(s, s.raters["oracle"], "FrozenLake-v1"),
         2,
-        "Discrete",
+        "no oracle",
     ),
     "unknown rater": (lambda s: record(s, s.person[:-1] + "~"), 2, "rater id"),
     "near rater": (lambda s: record(s, _near(s.person)), 2, "did you mean"),

@@ -51,11 +51,11 @@ def odd(monkeypatch):
     """Registers OddEnv with the arguments given, for one test."""
 
     def register(**arguments: Any) -> str:
-        gym.register("Odd-v0", entry_point=OddEnv, kwargs=arguments)
-        return "Odd-v0"
+        gym.register("Unsure-v0", entry_point=OddEnv, kwargs=arguments)
+        return "Unsure-v0"
 
     yield register
-    gym.registry.pop("Odd-v0", None)
+    gym.registry.pop("Unsure-v0", None)
 
 
 @pytest.mark.parametrize("env_id", ORACLES)
@@ -135,10 +135,10 @@ def test_an_unknown_environment_is_refused_with_a_hint(env_id, hint):
 )
 def test_every_space_is_written_down_and_found_again(odd, arguments):
     odd()
-    gym.register("Odd-v1", entry_point=lambda render_mode=None: OddEnv(**arguments))
-    record = EnvRecord.from_json(describe(open_env("Odd-v1")).to_json())
-    check_same(record, open_env("Odd-v1"))
-    del gym.registry["Odd-v1"]
+    gym.register("Unsure-v1", entry_point=lambda render_mode=None: OddEnv(**arguments))
+    record = EnvRecord.from_json(describe(open_env("Unsure-v1")).to_json())
+    check_same(record, open_env("Unsure-v1"))
+    del gym.registry["Unsure-v1"]
 
 
 def test_arguments_that_are_not_json_are_refused(odd):

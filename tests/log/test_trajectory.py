@@ -1,6 +1,7 @@
 """Steps go into mapped parts and come out of sealed files to the bit, whatever ends the session."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import trajectory
-from rlhf_audit.log.part import PartShape
-from rlhf_audit.log.trajectory import Trajectory, TrajectoryKind, finish, part_file, staged_files
+from rlhf_audit.log import reopened
+from rlhf_audit.log.part import PartShape, part_file, staged_files
+from rlhf_audit.log.reopened import KnownPart, LeftOpen, finish
+from rlhf_audit.log.trajectory import Trajectory, TrajectoryKind
 from rlhf_audit.spaces import reading
 from rlhf_audit.spaces.describing import describe
 
@@ -62,6 +64,19 @@ class Session:
         del sync
         self.events.append(json.loads(json.dumps(event)))
 
+    def mark(self) -> list[Mapping[str, Any]]:
+        marks = self.trajectory.marks()
+        self._put({"event": "mark", "marks": marks}, sync=True)
+        self.trajectory.noted(marks)
+        return list(marks)
+
+    def known(self) -> list[KnownPart]:
+        """What a journal with these events would say."""
+        left = LeftOpen("s-0001", {"learn": None})
+        for event in self.events:
+            left.take(event)
+        return left.parts[0]
+
     def episode(self, n_steps: int, *, ends: bool = True) -> None:
         episode_id = f"s-0001-e{self.n_episodes:04d}"
         facts = {"episode_id": episode_id, "episode": self.n_episodes, "stream": 0, "reset_seed": 3}
@@ -102,7 +117,8 @@ class Session:
     def check(self) -> None:
         steps, finals = self.sealed()
         assert same(steps, self.expected)
-        assert same(finals, self.finals)
+        # One without a step may be kept: a later one may go on with its generators.
+        assert same([final for final in finals if final[1]], self.finals)
 
 
 def same(left: Any, right: Any) -> bool:
@@ -118,6 +134,9 @@ def same(left: Any, right: Any) -> bool:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(PartShape, "slots", property(lambda self: getattr(self, "_slots", 8)))
+    # What a power cut leaves is tested in tests/recording/test_recording_crash_power.py.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: None)
     yield
 
 
@@ -149,8 +168,8 @@ def test_a_session_left_open_is_sealed_as_one_that_was_closed(
         # As after a kill: what the thread beside had begun may be done or not.
         session.pool.shutdown(wait=True, cancel_futures=True)
         del session.trajectory
-        finish(session.folder, session.events, session.kind)
-        finish(session.folder, session.events, session.kind)
+        finish(session.folder, session.known(), session.kind)
+        finish(session.folder, session.known(), session.kind)
     session.check()
 
 
@@ -160,12 +179,11 @@ def test_after_a_power_cut_what_was_synced_is_there_and_no_more(
     session = Session(tmp_path, "vector", slots=64)
     session.episode(5)
     session.episode(6, ends=False)
-    mark = session.trajectory.mark()
-    assert session.trajectory.mark() is None
-    session.events.append({"event": "mark", "marks": [mark]})
+    assert session.mark()
+    assert not session.mark()
     session.episode(9)
-    monkeypatch.setattr(trajectory, "boot", lambda: "another")
-    finish(session.folder, session.events, session.kind)
+    monkeypatch.setattr(reopened, "boot", lambda: "another")
+    finish(session.folder, session.known(), session.kind)
     steps, finals = session.sealed()
     assert same(steps, session.expected[:11])
     assert [(name, n) for name, n, _ in finals] == [("s-0001-e0000", 5), ("s-0001-e0001", 6)]
@@ -174,10 +192,10 @@ def test_after_a_power_cut_what_was_synced_is_there_and_no_more(
 def test_a_byte_that_changed_since_it_was_synced_is_found(tmp_path: Path) -> None:
     session = Session(tmp_path, "vector", slots=64)
     session.episode(20)
-    session.events.append({"event": "mark", "marks": [session.trajectory.mark()]})
+    session.mark()
     session.trajectory._current.part.env_rewards[3] += 1
     with pytest.raises(LogError, match=r"journal/.*/part-0000-00000 is damaged"):
-        finish(session.folder, session.events, session.kind)
+        finish(session.folder, session.known(), session.kind)
 
 
 @pytest.mark.parametrize("change", ["gone", "short", "count"])
@@ -192,7 +210,7 @@ def test_a_damaged_part_is_named(change: str, tmp_path: Path) -> None:
     else:
         session.trajectory._current.part.count[0] = 99
     with pytest.raises(LogError, match="part-0000-00000"):
-        finish(session.folder, session.events, session.kind)
+        finish(session.folder, session.known(), session.kind)
 
 
 def test_an_observation_buffer_that_is_used_again_is_copied(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_audit.errors import UsageError
+from rlhf_audit.policy.as_keras import keras_model
+from rlhf_audit.policy.heads import draw_action
 from rlhf_audit.policy.network import (
     NetworkSpec,
-    draw_action,
     initial_weights,
-    keras_model,
     probabilities,
     weights_sha256,
 )

@@ -18,7 +18,9 @@ from rlhf_audit.policy.network import NetworkSpec, initial_weights, weight_names
 
 SPEC = NetworkSpec(4, 2, (8,))
 WEIGHTS = initial_weights(SPEC, 1)
-ENV = {"env_id": "CartPole-v1", "observation_space": {"shape": [4]}, "action_space": {"n": 2}}
+BOX = {"type": "Box", "dtype": "float32", "shape": [4], "low": ["-inf"] * 4, "high": ["inf"] * 4}
+DISCRETE = {"type": "Discrete", "dtype": "int64", "shape": [], "n": 2, "start": 0}
+ENV = {"env_id": "CartPole-v1", "observation_space": BOX, "action_space": DISCRETE}
 MANIFEST: dict[str, Any] = {
     "schema": "rlhf_audit.policy/1",
     "name": "p",
@@ -160,8 +162,16 @@ NETWORKS: tuple[Any, ...] = (
     SPEC.to_json() | {"n_actions": 0}, SPEC.to_json() | {"observation_dim": 6}, SPEC.to_json() | {"x": 1},
 )  # fmt: skip
 ENVS: tuple[Any, ...] = (
-    None, [], {}, "CartPole-v1", {"env_id": 5}, ENV | {"env_id": 5}, ENV | {"action_space": {"n": 3}},
+    None, [], {}, "CartPole-v1", {"env_id": 5}, ENV | {"env_id": 5},
+    ENV | {"action_space": DISCRETE | {"n": 3}},
+    ENV | {"action_space": DISCRETE | {"type": []}}, ENV | {"action_space": []},
+    ENV | {"action_space": {"type": "MultiBinary", "dtype": "int8", "shape": [10**12]}},
+    ENV | {"action_space": BOX | {"shape": [-1]}}, ENV | {"action_space": BOX | {"low": {}}},
     ENV | {"observation_space": {"shape": 4}}, ENV | {"observation_space": None},
+    ENV | {"observation_space": BOX | {"shape": [10**12, 2]}},
+    ENV | {"observation_space": BOX | {"dtype": "x"}},
+    ENV | {"observation_space": {"type": "Dict", "spaces": [5]}},
+    ENV | {"observation_space": {"type": "Tuple", "spaces": [BOX, {"type": "Text"}]}},
 )  # fmt: skip
 
 

@@ -214,7 +214,15 @@ def test_learner_and_rows_stand_as_the_keys_say(tmp_path: Path, seed: int) -> No
     moments = (Moment("e", n, np.array([float(n)]), 0, 0.0) for n in range(100))
     clock = TickingClock(START)
     outcome = interview(
-        moments, Presses(keys), Sink(), learner, Limits(), clock, ("push",), "g-0001", lambda: None
+        moments,
+        Presses(keys),
+        Sink(),
+        learner,
+        Limits(),
+        clock,
+        lambda _action: "push",
+        "g-0001",
+        lambda: None,
     )
     stack: list[str] = []
     for key in keys:

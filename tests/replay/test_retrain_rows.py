@@ -12,6 +12,7 @@ from rlhf_audit.consent import register
 from rlhf_audit.errors import ConsentError, UsageError
 from rlhf_audit.log import reader, views
 from rlhf_audit.log.store import Log
+from rlhf_audit.policy.interface import Interface
 from rlhf_audit.replay import dataset, retrain
 from rlhf_audit.seeds import SeededEntropy
 from rlhf_audit.types import Purpose
@@ -22,11 +23,12 @@ def log(tmp_path: Path) -> Log:
     return new_log(tmp_path / "log", SetClock())
 
 
-def _data(log: Log, env_id: str = "CartPole-v1", n_actions: int = 2) -> dataset.TrainingData:
+def _data(log: Log, env_id: str = "CartPole-v1") -> dataset.TrainingData:
     connection = views.connect(log, log.clock.now())
     try:
         assert dataset.environment(connection, env_id) == env_id
-        return dataset.load(connection, env_id, n_actions)
+        env = next(e.body["env"] for e in log.ledger.of("session") if e.body["env"]["env_id"] == env_id)
+        return dataset.load(log, connection, env_id, Interface.of(env))
     finally:
         connection.close()
 
@@ -73,16 +75,21 @@ def test_rows_come_in_the_ledgers_order_then_episode_then_step(tmp_path: Path) -
     )
 
 
-def test_streamed_in_small_batches_the_rows_are_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log, _ = panel(tmp_path)
-    whole = _data(log)
-    monkeypatch.setattr(dataset, "_BATCH_ROWS", 1)
-    small = _data(log)
-    assert small.sessions == whole.sessions
-    for name in ("observations", "actions", "values", "raters", "episodes", "action_probabilities"):
-        assert getattr(small.rated, name).tobytes() == getattr(whole.rated, name).tobytes()
+def test_steps_of_which_only_digests_were_kept_teach_nothing(log: Log) -> None:
+    script(log, enrolled(log, "oracle"), max_feedback=4, observations="hashed")
+    with pytest.raises(UsageError, match="nothing can be learnt from s-0001") as refused:
+        _data(log)
+    assert "digest" in refused.value.seen
+
+
+def test_sessions_of_other_spaces_are_not_mixed(log: Log) -> None:
+    script(log, enrolled(log, "oracle"), max_feedback=4)
+    record = reader.session_facts(log, "s-0001")["env"]
+    wider = Interface(record["observation_space"] | {"shape": [5]}, record["action_space"])
+    connection = views.connect(log, log.clock.now())
+    with pytest.raises(UsageError, match="other spaces than the latest session"):
+        dataset.load(log, connection, "CartPole-v1", wider)
+    connection.close()
 
 
 def test_pseudonyms_do_not_touch_the_weights(tmp_path: Path) -> None:
@@ -208,5 +215,5 @@ def test_of_several_environments_one_is_to_be_named(log: Log, tmp_path: Path) ->
     assert not (tmp_path / "policy").exists()
     done = retrain.retrain(log, tmp_path / "policy", "article", env_id="Acrobot-v1")
     assert done.rows == 6
-    assert _data(log, "Acrobot-v1", 3).rated.observations.shape == (6, 6)
+    assert _data(log, "Acrobot-v1").rated.observations.shape == (6, 6)
     assert _data(log).rated.observations.shape == (6, 4)

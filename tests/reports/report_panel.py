@@ -33,7 +33,7 @@ _TABLES = {
         trained_at TIMESTAMPTZ, state VARCHAR""",
     "reports": "path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR",
     "exports": "path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR",
-    "erasures": "rater_id VARCHAR, begun_at TIMESTAMPTZ, erased_at TIMESTAMPTZ",
+    "erasures": "rater_id VARCHAR, begun_at TIMESTAMPTZ, erased_at TIMESTAMPTZ, halted BOOLEAN",
     "files": "path VARCHAR, rater_id VARCHAR",
 }
 
@@ -148,7 +148,7 @@ class Panel:
         ):
             at = START + timedelta(days=day)
             self.rows["withdrawals"].append((rater_id, purposes, at, at + timedelta(days=30), None, late))
-        self.rows["erasures"].append((erased, START + timedelta(days=8), START + timedelta(days=8)))
+        self.rows["erasures"].append((erased, START + timedelta(days=8), START + timedelta(days=8), False))
         for name, place in (("feedback", 0), ("raters", 0), ("grants", 1), ("files", 1)):
             self.rows[name] = [row for row in self.rows[name] if row[place] != erased]
         grants = {row[1]: row for row in self.rows["grants"]}

@@ -6,10 +6,10 @@ import os
 import numpy as np
 
 from rlhf_audit.envs import open_env
+from rlhf_audit.policy.heads import draw_action
 from rlhf_audit.policy.live import LiveLearner
 from rlhf_audit.policy.network import (
     NetworkSpec,
-    draw_action,
     initial_weights,
     probabilities,
     weights_sha256,

@@ -103,6 +103,7 @@ def fit_network(
     state = epochs.run(
         epochs.AdamState.fresh(initial),
         rows,
+        spec=spec,
         loss=settings.loss,
         batch_size=settings.batch_size,
         n_steps=max(settings.n_steps, settings.n_epochs * n_batches),

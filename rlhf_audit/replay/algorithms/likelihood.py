@@ -5,7 +5,8 @@ import numpy.typing as npt
 
 from rlhf_audit.estimators import reliability
 from rlhf_audit.estimators.reliability import Reliability
-from rlhf_audit.policy.network import NetworkSpec, probabilities
+from rlhf_audit.policy import heads
+from rlhf_audit.policy.network import NetworkSpec
 from rlhf_audit.replay.algorithms.fitting import Fitted, Progress, Settings, counted, fit_network
 from rlhf_audit.seeds import generator
 from rlhf_audit.types import RatedSteps
@@ -54,11 +55,11 @@ def _cross_fitted(
         held_out = fold == part
         # With fewer rows than folds a part is empty, or is all there is: then nothing is known of it.
         if held_out.all():
-            right[held_out] = 1 / spec.n_actions
+            right[held_out] = heads.right_at_random(spec.heads)
         elif held_out.any():
             weights = fit_network(data, spec, seed, settings, found, ~held_out)
-            rows = probabilities(weights, data.observations[held_out])
-            right[held_out] = np.take_along_axis(rows, data.actions[held_out, None], axis=1)[:, 0]
+            judged = data.observations[held_out], data.actions[held_out]
+            right[held_out] = heads.right(spec, weights, *judged)
     return right
 
 

@@ -30,6 +30,7 @@ from rlhf_audit.types import (
     Question,
     Transition,
     Weights,
+    episode_id,
 )
 
 
@@ -147,10 +148,10 @@ def acting(
     draws = generator(seed, "act")
     number = 0
     while episodes is None or number < episodes:
-        episode_id = f"{prefix}-e{number:04d}"
+        name = episode_id(prefix, number)
         reset_seed = child_seed(seed, "reset", number) % 2**31
         observation = _kept(env.reset(seed=reset_seed)[0])
-        facts = EpisodeFacts(episode_id, number, reset_seed, learner.weights_sha256)
+        facts = EpisodeFacts(name, number, reset_seed, learner.weights_sha256)
         sink.episode(facts, observation)
         step, total, over = 0, 0.0, False
         while not over:
@@ -160,7 +161,7 @@ def acting(
             after, reward, terminated, truncated, found = env.step(action)
             after = _kept(after)
             row = Transition(
-                episode_id,
+                name,
                 step,
                 observation,
                 action,
@@ -171,7 +172,7 @@ def acting(
                 kept(found, info) if info else None,
             )
             sink.step(row, after)
-            yield Moment(episode_id, step, observation, action, total, _picture(frame))
+            yield Moment(name, step, observation, action, total, _picture(frame))
             observation, step, total, over = after, step + 1, total + float(reward), terminated or truncated
         number += 1
 

@@ -146,6 +146,15 @@ class Answer:
     latency_s: float = 0.0
 
 
+def episode_id(session_id: str, episode: int) -> str:
+    """Return the id of a session's episode, numbered from 0.
+
+    >>> episode_id("s-0001", 2)
+    's-0001-e0002'
+    """
+    return f"{session_id}-e{episode:04d}"
+
+
 @dataclass(frozen=True)
 class EpisodeFacts:
     """What is known of an episode when it begins.

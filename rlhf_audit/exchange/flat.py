@@ -77,7 +77,7 @@ def _repeat(value: Any, n: int, kind: pa.DataType) -> pa.Array:
 def parquet(made: pa.Table) -> bytes:
     """Return a table as Parquet."""
     sink = pa.BufferOutputStream()
-    pa.parquet.write_table(made, sink, **sealing.trajectory_options(made))
+    pa.parquet.write_table(made, sink, **sealing.trajectory_options(made.schema))
     return bytes(sink.getvalue())
 
 

@@ -16,7 +16,7 @@ from rlhf_audit.errors import ConsentError
 from rlhf_audit.exchange.base import Reader, Reading, damaged
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.writer import SessionFacts, SessionWriter
-from rlhf_audit.types import EpisodeFacts, Grant, Kind, Purpose, Transition
+from rlhf_audit.types import EpisodeFacts, Grant, Kind, Purpose, Transition, episode_id
 
 SOURCE = "imported:"
 
@@ -156,7 +156,7 @@ def _record(writer: SessionWriter, reading: Reading) -> None:
     # A stream's episodes stand together in a log.
     ordered = sorted(reading.episodes, key=lambda episode: episode.stream)
     for number, episode in enumerate(ordered):
-        name = f"{writer.session_id}-e{number:04d}"
+        name = episode_id(writer.session_id, number)
         begun = EpisodeFacts(name, number, episode.reset_seed, None, episode.stream, episode.reset_options)
         writer.episode(begun, episode.observations[0])
         for step, action in enumerate(episode.actions):

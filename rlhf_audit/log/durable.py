@@ -1,7 +1,9 @@
 """Writes that are there after a power cut, and removals that leave nothing on the disk."""
 
 import contextlib
+import ctypes
 import errno
+import mmap
 import os
 import stat
 import tempfile
@@ -10,6 +12,8 @@ from pathlib import Path
 
 _BLOCK = 1 << 20
 TEMPORARY_SUFFIX = ".tmp"
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_MS_SYNC = 4
 ERASING = ".erasing"
 """The end of a name that something bears only while it is destroyed."""
 
@@ -25,6 +29,26 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_range(descriptor: int, memory: mmap.mmap, start: int, stop: int) -> None:
+    """Bring some bytes of a mapped file to the disk; ``start`` is a multiple of a page.
+
+    Args:
+        descriptor: Of the file.
+        memory: All of it, mapped.
+        start: First byte.
+        stop: Behind the last.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    del descriptor
+    # Not by ``memory.flush``: that keeps every other thread waiting.
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory, start))
+    if _LIBC.msync(ctypes.c_void_p(address), ctypes.c_size_t(stop - start), _MS_SYNC):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def make_folder(folder: Path) -> None:

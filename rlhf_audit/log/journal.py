@@ -46,11 +46,20 @@ _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "part": (int,),
         "slots": (int,),
         "boot": (str,),
-        "step": (int,),
-        "episode": (dict, type(None)),
     },
-    "sealed": {"stream": (int,), "part": (int,), "steps_sha256": (str,), "episodes_sha256": (str,)},
-    "episode": {"stream": (int,), "part": (int,), "slot": (int,), "facts": (dict,)},
+    "sealed": {
+        "stream": (int,),
+        "part": (int,),
+        "parts": (int,),
+        "steps_sha256": (str,),
+        "episodes_sha256": (str,),
+    },
+    "episode": {
+        "stream": (int,),
+        "episode": (int,),
+        "reset_options": (str, type(None)),
+        "behaviour_policy_sha256": (str, type(None)),
+    },
     "mark": {"marks": (list,)},
     "feedback": {
         "episode_id": (str,),
@@ -72,14 +81,6 @@ _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "marks": (list,),
     },
     "weights": {"sha256": (str,)},
-}
-_EPISODE: Mapping[str, tuple[type, ...]] = {
-    "episode_id": (str,),
-    "episode": (int,),
-    "stream": (int,),
-    "reset_seed": (int, type(None)),
-    "reset_options": (str, type(None)),
-    "behaviour_policy_sha256": (str, type(None)),
 }
 _MARK: Mapping[str, tuple[type, ...]] = {
     "stream": (int,),
@@ -239,15 +240,13 @@ class _Events:
             if body["part"] not in (turn, max(0, turn - 1)) or not 0 < body["slots"] < 1 << 32:
                 raise ValueError("a part out of turn")
             self._parts[body["stream"]] = body["part"] + 1
-            if body["episode"] is not None:
-                _check_fields("part", body["episode"], _EPISODE)
         elif event == "sealed":
-            if not 0 <= body["part"] < self._parts[body["stream"]]:
-                raise ValueError("another part")
+            first, turn = body["part"], self._parts[body["stream"]]
+            if first < 0 or not 0 < body["parts"] <= turn - first:
+                raise ValueError("other parts")
         elif event == "episode":
-            if body["part"] != self._parts[body["stream"]] - 1 or body["slot"] < 0:
-                raise ValueError("an episode of another part")
-            _check_fields("episode", body["facts"], _EPISODE)
+            if not self._parts[body["stream"]] or body["episode"] < 0:
+                raise ValueError("an episode of no part")
         elif event == "mark":
             self._check_marks(body["marks"])
         elif event == "feedback":

@@ -30,6 +30,9 @@ _MOST_SLOTS = 1 << 18
 _MOST_VARYING = 1 << 14
 """What varies in size is not counted beforehand, and is held in memory when it is sealed."""
 _CHUNK = 1 << 20
+_PAGE = mmap.PAGESIZE
+_FRAMES, _MOST_TOGETHER = 512, 4
+"""Frames compress by what stood before them in their file: so many are sealed together, of so many parts."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,8 @@ class PartShape:
 
     @property
     def columns(self) -> tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]:
-        """Dtype and shape of each column's items: observation, action, then the four that every step has."""
-        own: list[tuple[np.dtype[Any], tuple[int, ...]]] = [
-            (np.dtype(np.float32), ()),
-            (np.dtype(np.float64), ()),
-            (np.dtype(np.uint8), ()),
-        ]
+        """Dtype and shape of each column's items: observation, action, then those that every slot has."""
+        own = [(np.dtype(kind), ()) for kind in (np.float32, np.float64, np.uint8, np.int64, np.int64)]
         return (*(self.observation.parts or ()), *(self.action.parts or ()), *own)
 
     @property
@@ -78,6 +77,11 @@ class PartShape:
         """How many slots make a part: about 16 MiB of them."""
         size = sum(dtype.itemsize * prod(shape) for dtype, shape in self.columns)
         return max(16, min(_MOST_VARYING if self.varies else _MOST_SLOTS, _BYTES // size))
+
+    @property
+    def together(self) -> int:
+        """How many parts make a sealed file: several where a step is large."""
+        return 1 if self.varies else max(1, min(_MOST_TOGETHER, -(-_FRAMES // self.slots)))
 
 
 class Part:
@@ -95,7 +99,11 @@ class Part:
         probabilities: ``(slots + 1,)`` float32.
         env_rewards: ``(slots + 1,)`` float64.
         flags: ``(slots + 1,)`` uint8.
+        begins: ``(slots + 1,)`` int64: where an episode begins, its number and one; less than 0 where it has
+            no seed; 0 elsewhere.
+        seeds: ``(slots + 1,)`` int64, of the reset, where an episode begins.
         count: ``(1,)`` int64, the slots that are filled; the observation of the next one may be there too.
+        first_step: ``(1,)`` int64, number of the first slot's step in an episode that began before this part.
 
     Raises:
         LogError: The file is shorter than its slots.
@@ -123,7 +131,7 @@ class Part:
                 # Taken now: a mapped page for which there is no room would end the process.
                 os.posix_fallocate(self._descriptor, 0, size)
             access = mmap.ACCESS_READ if reading else mmap.ACCESS_WRITE
-            memory = mmap.mmap(self._descriptor, size, access=access)
+            memory = self._memory = mmap.mmap(self._descriptor, size, access=access)
             beside = path.with_suffix(".side")
             self.side = SideStream(beside, shape.side, reading=reading) if shape.varies else None
             if not held:
@@ -134,14 +142,15 @@ class Part:
                 path.unlink(missing_ok=True)
             raise
         self.count: Array = np.frombuffer(memory, np.int64, 1)
+        self.first_step: Array = np.frombuffer(memory, np.int64, 1, self.count.nbytes)
         views = [
             np.frombuffer(memory, dtype, (slots + 1) * prod(items), start).reshape(slots + 1, *items)
             for (dtype, items), start in zip(shape.columns, self._starts, strict=False)
         ]
         self._views = views
         n = len(shape.observation.parts or ())
-        self.observations, self.actions = views[:n], views[n:-3]
-        self.probabilities, self.env_rewards, self.flags = views[-3:]
+        self.observations, self.actions = views[:n], views[n:-5]
+        self.probabilities, self.env_rewards, self.flags, self.begins, self.seeds = views[-5:]
 
     def observe(self, slot: int, value: Any) -> None:
         """Store an observation."""
@@ -167,7 +176,9 @@ class Part:
         self.side.put({"slot": slot, "observation": shown, "action": done, "info": info})
 
     def crc32(self, start: int, stop: int, running: int = 0) -> int:
-        """Return a checksum over slots ``start`` up to ``stop``."""
+        """Return a checksum over slots ``start`` up to ``stop``; with the first goes ``first_step``."""
+        if start == 0:
+            running = zlib.crc32(self.first_step.view(np.uint8).data, running)
         for view in self._views:
             running = zlib.crc32(view[start:stop].reshape(-1).view(np.uint8).data, running)
         return running
@@ -177,11 +188,34 @@ class Part:
         for view in self._views:
             view[...] = 0
 
-    def sync(self) -> None:
-        """Bring everything that is stored to the disk."""
-        os.fdatasync(self._descriptor)
+    def sync(self, start: int, stop: int) -> None:
+        """Bring slots ``start`` up to ``stop``, and the observation after them, to the disk."""
+        if any(view[0].nbytes >= _PAGE for view in self._views):
+            # A page that was synced is slow to store to again: those ahead, made ready, are left out.
+            for place, end in self._ranges(start, stop + 1):
+                durable.sync_range(self._descriptor, self._memory, place, end)
+        else:
+            os.fdatasync(self._descriptor)
         if self.side is not None:
             self.side.sync()
+
+    def _ranges(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the bytes to sync for some slots, page by page: of columns of small items, all."""
+        found: list[tuple[int, int]] = []
+        for place, view in zip(self._starts, self._views, strict=False):
+            size = view[0].nbytes
+            few = size < _PAGE
+            first = place if few else place + start * size
+            end = place + view.nbytes if few else place + min(stop, self.slots + 1) * size
+            first -= first % _PAGE
+            if found and first <= found[-1][1]:
+                first = found.pop()[0]
+            found.append((first, end))
+        return found
+
+    def rest(self) -> None:
+        """Give the memory back for the time being; what is stored stays in the file."""
+        self._memory.madvise(mmap.MADV_DONTNEED)
 
     def close(self) -> None:
         """Give the file back; what is mapped goes when the last array over it does. May be called again."""

@@ -14,7 +14,8 @@ from rlhf_audit.errors import LogError
 from rlhf_audit.log import journal, sealing
 from rlhf_audit.log.layout import Layout
 from rlhf_audit.log.part import Part, boot, let_go, part_file, staged_files
-from rlhf_audit.log.trajectory import TrajectoryKind
+from rlhf_audit.log.sealing import Told
+from rlhf_audit.log.unsealed import TrajectoryKind
 
 _ROWS = 1 << 14
 
@@ -24,17 +25,16 @@ class KnownPart:
     """What the journal says of a part.
 
     Attributes:
-        first_step: Number, within its episode, of the step from the first slot.
-        episodes: Where each episode begins, and its facts; one that began before, at 0.
+        told: What the slots don't hold of an episode, by its number.
         marks: From, to and checksum of each stretch that is on the disk, one after another.
         side: Size and checksum of the side stream at the last mark.
-        sealed: Digests of the part's sealed files, by name; None before they were written.
+        sealed: Digests of the part's sealed files, by name; empty where it is in those of a part before it;
+            None before they were written.
     """
 
     slots: int
     boot: str
-    first_step: int
-    episodes: list[tuple[int, Mapping[str, Any]]]
+    told: dict[int, Told] = field(default_factory=dict)
     marks: "array[int]" = field(default_factory=lambda: array("Q"))
     side: tuple[int, int] | None = None
     sealed: Mapping[str, str] | None = None
@@ -77,15 +77,19 @@ class LeftOpen:
         known = self.parts.setdefault(event["stream"], []) if "stream" in event else []
         match event["event"]:
             case "part":
-                begun = [] if event["episode"] is None else [(0, event["episode"])]
                 # One that an interrupted recorder began twice: nothing was stored in between.
                 del known[event["part"] :]
-                known.append(KnownPart(event["slots"], event["boot"], event["step"], begun))
+                # What was told last may be of the episode that goes on.
+                told = dict([*known[-1].told.items()][-1:]) if known else {}
+                known.append(KnownPart(event["slots"], event["boot"], told))
             case "episode":
-                known[event["part"]].episodes.append((event["slot"], event["facts"]))
+                known[-1].told[event["episode"]] = event["reset_options"], event["behaviour_policy_sha256"]
             case "sealed":
                 names = ("steps_sha256", "episodes_sha256")
-                known[event["part"]].sealed = {name: event[name] for name in names}
+                first = event["part"]
+                for one in known[first : first + event["parts"]]:
+                    one.sealed = {}
+                known[first].sealed = {name: event[name] for name in names}
             case "feedback":
                 self._feedback(event)
             case "weights":
@@ -152,7 +156,8 @@ def finish(
     left = []
     for number, (path, one) in enumerate(zip(paths, parts, strict=True)):
         staged = staged_files(path)[0].exists()
-        if number in moved or (staged and (one.sealed is not None or not path.exists())):
+        is_sealed = one.sealed is not None
+        if number in moved or one.sealed == {} or (staged and (is_sealed or not path.exists())):
             let_go(path, kind.private)
         else:
             left.append(number)
@@ -183,10 +188,8 @@ def _never_there(path: Path, known: KnownPart) -> bool:
 def _seal(path: Path, known: KnownPart, kind: TrajectoryKind, *, last: bool) -> None:
     with contextlib.closing(_opened(path, known, kind)) as part:
         count = _count(part, known, last)
-        # A power cut may have left an episode's beginning without its first step.
-        begun = [(slot, facts) for slot, facts in known.episodes if slot <= count]
-        stretch = sealing.Stretch(kind.session_id, kind.env, known.first_step, begun)
-        sealing.seal_part(part, count, stretch, last=last)
+        stretch = sealing.Stretch(kind.session_id, kind.env, kind.stream, known.told)
+        sealing.seal([sealing.Filled(part, count, stretch)], last=last)
     let_go(path, kind.private)
 
 
@@ -196,9 +199,9 @@ def check(folder: Path, number: int, known: KnownPart, kind: TrajectoryKind) -> 
     staged = staged_files(path)
     if known.sealed is not None:
         names = ("steps_sha256", "episodes_sha256")
-        for file, digest in zip(staged, (known.sealed[name] for name in names), strict=True):
+        for file, digest in zip(staged, map(known.sealed.get, names), strict=True):
             # Moved to its place otherwise: what belongs there is checked by its name.
-            if file.exists() and canonical.file_sha256(file) != digest:
+            if digest and file.exists() and canonical.file_sha256(file) != digest:
                 return _damaged(file, "other bytes", "the file as it was sealed")
         return None
     if not path.exists():

@@ -14,6 +14,15 @@ from rlhf_audit.errors import LogError
 from rlhf_audit.log import durable
 from rlhf_audit.log.part import END, KNOWN, TERMINATED, TRUNCATED, Part, staged_files
 from rlhf_audit.spaces.base import Array, Space
+from rlhf_audit.types import episode_id
+
+Told = tuple[str | None, str | None]
+"""What an episode's slots don't hold of it: ``reset_options`` and ``behaviour_policy_sha256``."""
+
+_ROWS, _EPISODES, _FRAMES = 1 << 18, 1 << 12, 1 << 10
+"""Most rows of a row group: of steps, of episodes, of steps that hold images."""
+_PAGE = 8 << 20
+_SOUGHT = ("session_id", "episode_id")
 
 
 @dataclass(frozen=True)
@@ -23,14 +32,38 @@ class Stretch:
     Attributes:
         session_id: Whose steps these are.
         env: The environment's record, as JSON values.
-        first_step: Number of the first slot's step within its episode.
-        episodes: Slot at which each episode begins in this part, and its facts; one that began before, at 0.
+        stream: Which of the session's environments.
+        told: Of those episodes that have it, by number.
     """
 
     session_id: str
     env: Mapping[str, Any]
-    first_step: int
-    episodes: Sequence[tuple[int, Mapping[str, Any]]]
+    stream: int
+    told: Mapping[int, Told]
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """The episodes that begin in a part, in order; one that began before, at 0.
+
+    Attributes:
+        slots: ``(n,)`` int64; of one that began before, where it would have begun, had it begun here.
+        numbers: ``(n,)`` int64, within the session.
+        seeds: ``(n,)`` int64.
+        seedless: ``(n,)`` bool: the generators of the episode before went on.
+    """
+
+    slots: Array
+    numbers: Array
+    seeds: Array
+    seedless: Array
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def ids(self, session_id: str) -> pa.Array:
+        """Return the episodes' ids."""
+        return pa.array([episode_id(session_id, number) for number in self.numbers.tolist()], pa.string())
 
 
 @dataclass(frozen=True)
@@ -51,59 +84,51 @@ def tables(part: Part, count: int, stretch: Stretch, *, last: bool) -> Tables:
         last: No part follows: an open episode ends here, with the observation after its last step.
     """
     side = part.side.rows() if part.side is not None else None
-    starts = np.array([slot for slot, _ in stretch.episodes], np.int64)
-    if count and (not len(starts) or starts[0] or (np.diff(starts) < 0).any()):
+    begun = _begun(part, count)
+    slots = np.arange(count)
+    owner = np.searchsorted(begun.slots, slots, side="right") - 1
+    over = (part.flags[:count] & END) != 0
+    made, ends = slots[~over], slots[over]
+    owners = owner[over]
+    if last and len(begun) and (not len(ends) or owners[-1] != len(begun) - 1):
+        ends, owners = np.append(ends, count), np.append(owners, len(begun) - 1)
+    # One without a step is kept where a later one may go on with its generators; otherwise it says nothing
+    # that the next one's seed does not.
+    gone_on = np.append(begun.seedless[1:], not last)
+    worth = (ends > begun.slots[owners]) | gone_on[owners]
+    return Tables(
+        _steps(part, made, owner[made], begun, stretch, side),
+        _episodes(part, ends[worth], owners[worth], begun, stretch, side),
+    )
+
+
+def _begun(part: Part, count: int) -> _Begun:
+    # A part that goes on with an episode says so before its first step.
+    first_step = int(part.first_step[0])
+    begins = part.begins[: max(count, int(first_step > 0))]
+    slots = np.flatnonzero(begins)
+    if count and (not len(slots) or slots[0]):
         raise LogError(
             "an open session is damaged: its episodes don't follow one another",
             seen="steps of no episode",
             needed="the session's events as they were recorded",
             fix="put the file back from a copy, or erase its rater",
         )
-    # Where the first episode would have begun, had it begun here.
-    begins = starts - np.where(np.arange(len(starts)) == 0, stretch.first_step, 0)
-    slots = np.arange(count)
-    # Of two episodes at one slot the last: an interrupt came before the first had begun.
-    owner = np.searchsorted(starts, slots, side="right") - 1
-    over = (part.flags[:count] & END) != 0
-    ends = [(int(slot), int(owner[slot])) for slot in np.flatnonzero(over)]
-    if last and len(starts) and (not ends or ends[-1][1] != len(starts) - 1):
-        ends.append((count, len(starts) - 1))
-    made = slots[~over]
-    return Tables(
-        _steps(part, made, owner[made], made - begins[owner[made]], stretch, side),
-        _episodes(
-            part,
-            [
-                (slot, slot - int(begins[n]), n)
-                for slot, n in ends
-                if slot > begins[n] or _gone_on_from(stretch, n, last)
-            ],
-            stretch,
-            side,
-        ),
-    )
-
-
-def _gone_on_from(stretch: Stretch, number: int, last: bool) -> bool:
-    """Say whether a later episode may go on with the generators of this one.
-
-    One without a step is kept then; otherwise it says nothing that the next one's seed does not.
-    """
-    following = stretch.episodes[number + 1 : number + 2]
-    return following[0][1]["reset_seed"] is None if following else not last
+    values, seeds = begins[slots], part.seeds[slots]
+    slots[:1] -= first_step
+    return _Begun(slots, np.abs(values) - 1, seeds, values < 0)
 
 
 def _steps(
-    part: Part, slots: Array, owner: Array, numbers: Array, stretch: Stretch, side: pa.Table | None
+    part: Part, slots: Array, owner: Array, begun: _Begun, stretch: Stretch, side: pa.Table | None
 ) -> pa.Table:
     flags = part.flags[slots]
-    ids = pa.array([facts["episode_id"] for _, facts in stretch.episodes], pa.string())
     known = (flags & KNOWN) != 0
     n = len(slots)
     columns = {
         "session_id": pa.repeat(stretch.session_id, n),
-        "episode_id": ids.take(pa.array(owner)) if n else pa.array([], pa.string()),
-        "step": pa.array(numbers),
+        "episode_id": begun.ids(stretch.session_id).take(pa.array(owner)),
+        "step": pa.array(slots - begun.slots[owner]),
         "observation": _values(part.shape.observation, part.observations, slots, side, "observation", 0),
         "action": _values(part.shape.action, part.actions, slots, side, "action", 1),
         "action_probability": pa.array(part.probabilities[slots], mask=~known),
@@ -117,25 +142,33 @@ def _steps(
 
 
 def _episodes(
-    part: Part, ends: Sequence[tuple[int, int, int]], stretch: Stretch, side: pa.Table | None
+    part: Part, slots: Array, owner: Array, begun: _Begun, stretch: Stretch, side: pa.Table | None
 ) -> pa.Table:
-    """Return the rows of episodes that ended: at which slot, after how many steps, which of the stretch's."""
-    heads = [stretch.episodes[number][1] for _, _, number in ends]
-    shape = schema.episodes(part.shape.observation.arrow)
-    same = {
-        "session_id": stretch.session_id,
-        "env_id": stretch.env["env_id"],
-        "env_spec": canonical.json_bytes(stretch.env).decode(),
+    """Return the rows of episodes that ended: each before which slot, and which of the stretch's it is."""
+    numbers, n = begun.numbers[owner], len(slots)
+    told = [stretch.told.get(number, (None, None)) for number in numbers.tolist()]
+    columns = {
+        "session_id": pa.repeat(stretch.session_id, n),
+        "episode_id": begun.ids(stretch.session_id).take(pa.array(owner)),
+        "episode": pa.array(numbers),
+        "env_id": pa.repeat(stretch.env["env_id"], n),
+        "env_spec": _same(canonical.json_bytes(stretch.env).decode(), n),
+        "stream": pa.repeat(pa.scalar(stretch.stream, pa.int64()), n),
+        "reset_seed": pa.array(begun.seeds[owner], mask=begun.seedless[owner]),
+        "reset_options": pa.array([options for options, _ in told], pa.string()),
+        "n_steps": pa.array(slots - begun.slots[owner]),
+        "final_observation": _values(
+            part.shape.observation, part.observations, slots, side, "observation", 0
+        ),
+        "behaviour_policy_sha256": pa.array([sha256 for _, sha256 in told], pa.string()),
     }
-    columns = {name: [same.get(name, head.get(name)) for head in heads] for name in shape.names}
-    columns["n_steps"] = [length for _, length, _ in ends]
-    slots = np.array([slot for slot, _, _ in ends], np.int64)
-    finals = _values(part.shape.observation, part.observations, slots, side, "observation", 0)
-    arrays = [
-        finals if name == "final_observation" else pa.array(columns[name], shape.field(name).type)
-        for name in shape.names
-    ]
-    return pa.Table.from_arrays(arrays, schema=shape)
+    shape = schema.episodes(part.shape.observation.arrow)
+    return pa.table({name: columns[name] for name in shape.names})
+
+
+def _same(text: str, n: int) -> pa.DictionaryArray:
+    """Return a long text ``n`` times without its being there so often."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([text]))
 
 
 def _values(
@@ -160,36 +193,70 @@ def _beside(side: pa.Table | None, slots: Array, name: str) -> pa.Array:
     return side.column(name).combine_chunks().take(pa.array(slots))
 
 
-def seal_part(part: Part, count: int, stretch: Stretch, *, last: bool) -> dict[str, str]:
-    """Write a part's sealed files beside it and return their digests; may be done again after a crash."""
-    steps_file, episodes_file = staged_files(part.path)
-    made = tables(part, count, stretch, last=last)
-    # The steps last: where they are, the part is sealed.
-    for path, table in ((episodes_file, made.episodes), (steps_file, made.steps)):
-        write(path, table, **trajectory_options(table))
+@dataclass(frozen=True)
+class Filled:
+    """A part to be sealed: its first ``count`` slots are filled."""
+
+    part: Part
+    count: int
+    stretch: Stretch
+
+
+def seal(parts: Sequence[Filled], *, last: bool) -> dict[str, str]:
+    """Write the sealed files of parts that follow one another beside the first of them.
+
+    May be done again after a crash.
+
+    Args:
+        parts: Which.
+        last: No part follows: an open episode ends with them.
+
+    Returns:
+        Their digests.
+    """
+    made = [tables(one.part, one.count, one.stretch, last=last and one is parts[-1]) for one in parts]
+    space = parts[0].part.shape
+    steps_file, episodes_file = staged_files(parts[0].part.path)
+    episodes, steps = (
+        schema.episodes(space.observation.arrow),
+        schema.steps(space.observation.arrow, space.action.arrow),
+    )
+    write(
+        episodes_file,
+        pa.concat_tables([one.episodes for one in made]),
+        episodes,
+        **trajectory_options(episodes),
+    )
+    # The steps last: where they are, the parts are sealed.
+    write(steps_file, pa.concat_tables([one.steps for one in made]), steps, **trajectory_options(steps))
     files = {"episodes_sha256": episodes_file, "steps_sha256": steps_file}
     return {name: canonical.file_sha256(path) for name, path in files.items()}
 
 
-def write(path: Path, table: pa.Table, **options: Any) -> None:
+def write(
+    path: Path, table: pa.Table, shape: pa.Schema, *, row_group_size: int = 1 << 20, **options: Any
+) -> None:
     """Write one sealed file, atomically.
 
     Args:
         path: Where to.
-        table: What.
-        options: Of ``pyarrow.parquet.write_table``.
+        table: What; a dictionary may stand for the values of a column.
+        shape: The columns as they are written.
+        row_group_size: Rows.
+        options: Of ``pyarrow.parquet.ParquetWriter``.
     """
     durable.make_folder(path.parent)
-    with durable.replacing(path) as temporary:
-        pq.write_table(table, temporary, **options)
+    with durable.replacing(path) as temporary, pq.ParquetWriter(temporary, shape, **options) as writer:
+        for start in range(0, max(1, table.num_rows), row_group_size):
+            writer.write_table(table.slice(start, row_group_size).cast(shape))
 
 
-def trajectory_options(table: pa.Table) -> dict[str, Any]:
+def trajectory_options(shape: pa.Schema) -> dict[str, Any]:
     """Return how a table of ``steps/`` or ``episodes/`` is written: no person stands in it, so small is best.
 
     What repeats goes into dictionaries, the bytes of floats are put plane by plane, counters by difference.
     """
-    leaves = {path: kind for field in table.schema for path, kind in _leaves(field.name, field.type)}
+    leaves = {path: kind for field in shape for path, kind in _leaves(field.name, field.type)}
     raw = any(pa.types.is_large_binary(kind) for kind in leaves.values())
     encodings = {
         path: encoding for path, kind in leaves.items() if (encoding := _encoding(path, kind)) is not None
@@ -197,10 +264,16 @@ def trajectory_options(table: pa.Table) -> dict[str, Any]:
     return {
         "compression": "zstd",
         # Images: a higher level takes longer and gains nothing.
-        "compression_level": 1 if raw else 5,
+        "compression_level": 1 if raw else 9,
         "use_dictionary": [path for path in leaves if path not in encodings and not _is_raw(leaves[path])],
         "column_encoding": encodings,
-        "row_group_size": 256 if raw else 1 << 18,
+        # By default a page ends after 20,000 rows, and byte planes are compressed page by page.
+        "data_page_size": _PAGE,
+        "max_rows_per_page": _ROWS,
+        # Those of long texts would be written out twice.
+        "write_statistics": [name for name in _SOUGHT if name in leaves],
+        # The environment's record stands in every episode.
+        "row_group_size": _FRAMES if raw else _EPISODES if "env_spec" in leaves else _ROWS,
     }
 
 
@@ -213,11 +286,11 @@ def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
 
 
 def _encoding(path: str, kind: pa.DataType) -> str | None:
-    if path in ("step", "reset_seed", "n_steps", "episode"):
+    if path in ("reset_seed", "episode"):
         return "DELTA_BINARY_PACKED"
-    if pa.types.is_floating(kind) and path != "env_reward":
+    if pa.types.is_floating(kind) or path in ("step", "n_steps"):
         return "BYTE_STREAM_SPLIT"
-    return "RLE" if pa.types.is_boolean(kind) else None
+    return "PLAIN" if pa.types.is_boolean(kind) else None
 
 
 def _is_raw(kind: pa.DataType) -> bool:

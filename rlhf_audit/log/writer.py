@@ -17,7 +17,8 @@ from rlhf_audit.log import durable, journal, keys, reopened, sealing
 from rlhf_audit.log.part import PartShape, part_file, staged_files
 from rlhf_audit.log.reopened import LeftOpen
 from rlhf_audit.log.store import Log
-from rlhf_audit.log.trajectory import Mark, Trajectory, TrajectoryKind
+from rlhf_audit.log.trajectory import Trajectory
+from rlhf_audit.log.unsealed import Mark, TrajectoryKind
 from rlhf_audit.spaces import reading
 from rlhf_audit.spaces.hashed import observation_space
 from rlhf_audit.types import EpisodeFacts, Feedback, Grant, Transition
@@ -85,6 +86,7 @@ class SessionWriter:
         self._ticker = threading.Thread(target=self._tick, name="rlhf-audit-sync", daemon=True)
         self._marking = threading.Lock()
         self._failure: Exception | None = None
+        self._stopped = False
         self._sealed: bool | None = None
 
     def stream(self, number: int = 0) -> Trajectory:
@@ -103,7 +105,13 @@ class SessionWriter:
 
     def episode(self, facts: EpisodeFacts, observation: Any) -> None:
         """Begin an episode in its stream."""
-        self.stream(facts.stream).begin(asdict(facts), observation)
+        self.stream(facts.stream).begin(
+            facts.episode,
+            facts.reset_seed,
+            observation,
+            facts.reset_options,
+            facts.behaviour_policy_sha256,
+        )
 
     def step(self, step: Transition, next_observation: Any, stream: int = 0) -> None:
         """Record one step; it is there when this returns, whatever happens to the process."""
@@ -138,10 +146,22 @@ class SessionWriter:
         Raises:
             OSError: The disk refused; what is stored stays, for the next opening of the log to seal.
         """
-        if self._sealed is not None:
-            return self._sealed
+        if self._sealed is None:
+            self.stop()
+            self._sealed = seal(self._log, self.session_id)
+        return self._sealed
+
+    def stop(self) -> None:
+        """End what is open, and the threads: nothing of this goes on behind what comes next. May be repeated.
+
+        Raises:
+            OSError: The disk refused; what is stored stays.
+        """
+        if self._stopped:
+            return
         with contextlib.ExitStack() as ending:
-            # Whatever fails or is interrupted, nothing of this goes on behind what comes next.
+            ending.callback(setattr, self, "_stopped", True)
+            # Whatever fails or is interrupted, the others end.
             ending.callback(self._journal.close)
             ending.callback(self._beside.shutdown)
             for trajectory in self._streams.values():
@@ -149,8 +169,6 @@ class SessionWriter:
             self._stopping.set()
             if self._ticker.ident is not None:
                 self._ticker.join()
-        self._sealed = seal(self._log, self.session_id)
-        return self._sealed
 
     def _marks(self) -> list[Mark]:
         return [mark for trajectory in list(self._streams.values()) for mark in trajectory.marks()]
@@ -299,7 +317,7 @@ def _rows(log: Log, path: Path) -> int:
 
 def _write_feedback(log: Log, session_id: str, key: keys.RaterKey, table: pa.Table) -> dict[str, Any]:
     path = log.layout.feedback_file(key.rater_id, session_id)
-    sealing.write(path, table, **PARQUET)
+    sealing.write(path, table, table.schema, **PARQUET)
     return {
         "path": log.layout.relative(path),
         "rows": table.num_rows,

@@ -23,7 +23,7 @@ from rlhf_audit.spaces import reading
 from rlhf_audit.spaces.base import Space
 from rlhf_audit.spaces.fixed import PlainSpace
 from rlhf_audit.spaces.hashed import FULL, HASHED
-from rlhf_audit.types import EpisodeFacts, Feedback, Grant, Kind, Purpose
+from rlhf_audit.types import Feedback, Grant, Kind, Purpose
 
 _LOGGER = logging.getLogger("rlhf_audit")
 _SEEDS = range(-(2**63), 2**63)
@@ -108,20 +108,10 @@ class LibrarySession:
 
     def begin(self, stream: int, seed: int | None, options: str | None, observation: Any) -> Trajectory:
         """Begin an episode; return where its steps go."""
-        space = self.observation_space
-        if isinstance(space, PlainSpace) and np.shape(observation) != space.shape:
-            raise UsageError(
-                "the environment gave an observation that is not of its space",
-                seen=f"shape {np.shape(observation)}",
-                needed=f"shape {space.shape}",
-                fix="gymnasium.utils.env_checker.check_env says what else is wrong with it",
-            )
+        _check_observation(self.observation_space, observation)
         number, self._episodes = self._episodes, self._episodes + 1
-        episode_id = f"{self.writer.session_id}-e{number:04d}"
-        facts = EpisodeFacts(episode_id, number, seed, None, stream, options)
         trajectory = self.writer.stream(stream)
-        # Episodes may be short: a deep copy of a handful of numbers would be half of what a reset costs.
-        trajectory.begin(dict(vars(facts)), observation)
+        trajectory.begin(number, seed, observation, options)
         return trajectory
 
     def rate(self, where: tuple[str, int] | None, value: float, latency_s: float) -> None:
@@ -157,7 +147,11 @@ class LibrarySession:
         if not self.closed and os.getpid() == self._process:
             self.closed = True
             with self._held:
-                self.writer.seal()
+                try:
+                    self.writer.seal()
+                finally:
+                    # Not done where sealing was interrupted at once; the lock is given back after this.
+                    self.writer.stop()
 
 
 def ended() -> UsageError:
@@ -165,11 +159,6 @@ def ended() -> UsageError:
     return UsageError(
         "this recorder was closed", seen="a sealed session", needed="an open one", fix="make a new recorder"
     )
-
-
-def not_begun() -> UsageError:
-    """Return the error for a step before the first reset."""
-    return UsageError("no episode has begun", seen="a step", needed="reset() first")
 
 
 def checked_seed(seed: Any) -> int | None:
@@ -237,3 +226,23 @@ def _check(log: Log, record: EnvRecord, info: Sequence[str], observations: str) 
         raise UsageError("info takes the keys that are kept", seen=repr(info)[:40], needed='info=["key"]')
     if observations not in (FULL, HASHED):
         raise UsageError(f"observations can't be kept as {observations!r}", needed=f"{FULL!r} or {HASHED!r}")
+
+
+def _check_observation(space: Space, observation: Any) -> None:
+    """Refuse what would lose digits or its form on the way into the log; an episode's first shows it."""
+    if space.parts is None:
+        return
+    for part, piece in zip(space.parts, space.split(observation), strict=True):
+        shape = np.shape(piece)
+        dtype = piece.dtype if isinstance(piece, np.ndarray | np.generic) else part.dtype
+        # Whole numbers of a space fit into its dtype, whatever they come in.
+        whole = dtype.kind in "biu" and part.dtype.kind in "biu"
+        if shape == part.shape and (whole or np.can_cast(dtype, part.dtype, "safe")):
+            continue
+        right = "" if shape == part.shape else "gymnasium.utils.env_checker.check_env says what else is wrong"
+        raise UsageError(
+            "the environment gave an observation that is not of its space",
+            seen=f"{dtype} of shape {shape}",
+            needed=f"{part.dtype} of shape {part.shape}",
+            fix=right or f'gymnasium.wrappers.DtypeObservation(env, "{part.dtype}")',
+        )

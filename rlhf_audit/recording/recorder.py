@@ -12,7 +12,7 @@ next. What ``step`` returned from is there.
 """
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,11 @@ import gymnasium as gym
 from rlhf_audit import envs
 from rlhf_audit.log.info import kept
 from rlhf_audit.log.store import Log
-from rlhf_audit.log.trajectory import Trajectory
+from rlhf_audit.log.trajectory import StepResult, Trajectory, not_begun
 from rlhf_audit.recording.library import (
     LibrarySession,
     checked_seed,
     ended,
-    not_begun,
     recordable,
     written_options,
 )
@@ -72,7 +71,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self._info = self._session.info
         self._recordable = recordable(reading.from_json(record.action_space))
         self._trajectory: Trajectory | None = None
-        self._make_step = _refused
+        self._step: Callable[[Any], StepResult] = self._refused
         self._finalizer = weakref.finalize(self, self._session.close)
 
     @property
@@ -90,23 +89,48 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         if seed is None and self._trajectory is None:
             seed = child_seed(self._session.seed, "reset", 0) % 2**31
         said = written_options(options)
+        self._refuse()
         observation, info = self.env.reset(seed=seed, options=options)
         self._trajectory = self._session.begin(0, seed, said, observation)
-        self._append, self._make_step = self._trajectory.append, self.env.step
+        fast = None if self._recordable or self._info else self._trajectory.around(self.env.step)
+        self._step = fast or self._make_step
+        if type(self).step is Recorder.step:
+            # Found before the method is: a call less.
+            self.__dict__["step"] = self._step
         return observation, info
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Make a step and record it; it is there when this returns, whatever happens to the process."""
-        if self._recordable is not None:
-            action = self._recordable(action)
-        result: tuple[Any, Any, bool, bool, dict[str, Any]] = self._make_step(action)
-        observation, env_reward, terminated, truncated, info = result
-        if self._info:
-            said = kept(info, self._info)
-            self._append(action, observation, env_reward, terminated, truncated, None, said)
-        else:
-            self._append(action, observation, env_reward, terminated, truncated)
+    def step(self, action: Any) -> StepResult:
+        """Make a step and record it; it is there when this returns, whatever happens to the process.
+
+        One that fails or is interrupted ends the episode: what the environment has done then is not known.
+
+        Raises:
+            UsageError: There was no reset, or none since a step failed; or the recorder is closed.
+        """
+        return self._step(action)
+
+    def _make_step(self, action: Any) -> StepResult:
+        trajectory = self._trajectory
+        assert trajectory is not None
+        try:
+            if self._recordable is not None:
+                action = self._recordable(action)
+            result: StepResult = self.env.step(action)
+            observation, env_reward, terminated, truncated, info = result
+            said = kept(info, self._info) if self._info else None
+            trajectory.append(action, observation, env_reward, terminated, truncated, None, said)
+        except BaseException:
+            trajectory.end()
+            raise
         return result
+
+    def _refuse(self) -> None:
+        self._step = self._refused
+        self.__dict__.pop("step", None)
+
+    def _refused(self, action: Any) -> StepResult:
+        del action
+        raise ended() if self._session.closed else not_begun()
 
     def rate(self, value: float, *, latency_s: float = 0.0) -> None:
         """Record the rater's answer to "was this action correct?" about the step just made.
@@ -124,18 +148,8 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
 
     def close(self) -> None:
         """Seal the session and close the environment."""
-        self._make_step = _closed
+        self._refuse()
         try:
             self._session.close()
         finally:
             super().close()
-
-
-def _refused(action: Any) -> Any:
-    del action
-    raise not_begun()
-
-
-def _closed(action: Any) -> Any:
-    del action
-    raise ended()

@@ -22,12 +22,11 @@ from rlhf_audit import envs
 from rlhf_audit.errors import UsageError
 from rlhf_audit.log.info import kept, one_of_many
 from rlhf_audit.log.store import Log
-from rlhf_audit.log.trajectory import Trajectory
+from rlhf_audit.log.trajectory import Trajectory, not_begun
 from rlhf_audit.recording.library import (
     LibrarySession,
     checked_seed,
     ended,
-    not_begun,
     recordable,
     written_options,
 )
@@ -77,6 +76,7 @@ class VectorRecorder(VectorWrapper[Any, Any, Any, Any, Any]):
         self._streams: list[Trajectory | None] = [None] * env.num_envs
         # Next to reset by itself; and where a step was made just before an episode began in its place.
         self._over = [False] * env.num_envs
+        self._ready = False
         self._before: list[tuple[str, int] | None] = [None] * env.num_envs
         self._finalizer = weakref.finalize(self, self._session.close)
 
@@ -104,21 +104,43 @@ class VectorRecorder(VectorWrapper[Any, Any, Any, Any, Any]):
             mask = np.array(options["reset_mask"], bool)
         rest = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
         said = None if options is None else written_options(rest)
+        if not (self._ready or mask.all()) and None not in self._streams:
+            raise not_begun()
         given, seeds = self._seeds(seed, mask)
         # The vector takes the mask out of the options: the script's own stay whole.
         handed = None if options is None else dict(options)
+        self._ready = False
         observations, infos = self.env.reset(seed=given, options=handed)
         for stream, observation in enumerate(iterate(self.env.observation_space, observations)):
             if mask[stream]:
                 self._begin(stream, seeds[stream], said, observation)
+        self._ready = None not in self._streams
         return observations, infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Make a step in each and record it; all are there when this returns, whatever happens."""
+        """Make a step in each and record it; all are there when this returns, whatever happens.
+
+        One that fails or is interrupted ends all episodes: what the environments have done is not known.
+
+        Raises:
+            UsageError: Some were never reset, or not all since a step failed; or the recorder is closed.
+        """
         if self._session.closed:
             raise ended()
-        if None in self._streams:
+        if not self._ready:
             raise not_begun()
+        self._ready = False
+        try:
+            result = self._made(actions)
+        except BaseException:
+            for trajectory in self._streams:
+                if trajectory is not None:
+                    trajectory.end()
+            raise
+        self._ready = True
+        return result
+
+    def _made(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         if self._recordable is not None:
             actions = self._recordable(actions)
         result = self.env.step(actions)

@@ -112,10 +112,13 @@ def _episode(trajectory: Trajectory, moments: Iterable[resimulate.Made]) -> None
     for number, made in enumerate(moments):
         if number == 0:
             head = made.episode
-            names = ("episode_id", "episode", "stream", "reset_seed", "reset_options")
-            known = {name: getattr(head, name) for name in names}
-            known["behaviour_policy_sha256"] = head.behaviour_policy_sha256
-            trajectory.begin(known, made.observation)
+            trajectory.begin(
+                head.episode,
+                head.reset_seed,
+                made.observation,
+                head.reset_options,
+                head.behaviour_policy_sha256,
+            )
         step = made.step
         if step is not None:
             trajectory.append(
@@ -139,7 +142,8 @@ def _placed(
         steps, episodes = staged_files(part_file(waiting, stream, part))
         places = layout.steps_file(env_id, session_id, number), layout.episodes_file(session_id, number)
         for staged, place in zip((steps, episodes), places, strict=True):
-            if not pq.ParquetFile(staged).metadata.num_rows:
+            # Several parts may share a file; and in some no episode ended.
+            if not staged.exists() or not pq.ParquetFile(staged).metadata.num_rows:
                 continue
             durable.make_folder(place.parent)
             staged.rename(place)

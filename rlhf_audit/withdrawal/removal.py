@@ -302,4 +302,4 @@ def _blank(old: Path, new: Path) -> None:
             place = table.column_names.index(name)
             blank = pa.nulls(table.num_rows, table.schema.field(name).type)
             table = table.set_column(place, table.schema.field(name), blank)
-    pq.write_table(table, new, **sealing.trajectory_options(table))
+    pq.write_table(table, new, **sealing.trajectory_options(table.schema))

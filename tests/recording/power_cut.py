@@ -4,6 +4,7 @@ Every file has what its last fsync brought there, or what it holds now; every fo
 of the two is drawn for each by itself, as the pages of a real disk reach it in any order.
 """
 
+import mmap
 import os
 import random
 import threading
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rlhf_audit.log import durable
 
 Content = bytes | dict[str, int]
 
@@ -39,6 +42,7 @@ class Disk:
         self._one_at_a_time = threading.Lock()
         monkeypatch.setattr(os, "fsync", self._sync)
         monkeypatch.setattr(os, "fdatasync", self._sync)
+        monkeypatch.setattr(durable, "sync_range", self._sync_range)
 
     def _now(self) -> dict[int, Content]:
         found: dict[int, Content] = {}
@@ -63,6 +67,21 @@ class Disk:
             number = os.fstat(descriptor).st_ino
             if number in now:
                 self._synced = self._synced | {number: now[number]}
+            self.moments.append(Moment(self._synced, now, told))
+
+    def _sync_range(self, descriptor: int, memory: mmap.mmap, start: int, stop: int) -> None:
+        del memory
+        with self._one_at_a_time:
+            told, now = self.told, self._now()
+            number = os.fstat(descriptor).st_ino
+            content = now.get(number)
+            if isinstance(content, bytes):
+                assert start % mmap.PAGESIZE == 0 <= start < stop <= len(content)
+                before = self._synced.get(number)
+                # The length of the file comes with any of it.
+                old = before if isinstance(before, bytes) and before else bytes(len(content))
+                stop += -stop % mmap.PAGESIZE
+                self._synced = self._synced | {number: old[:start] + content[start:stop] + old[stop:]}
             self.moments.append(Moment(self._synced, now, told))
 
     def release(self) -> None:

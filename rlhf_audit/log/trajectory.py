@@ -49,6 +49,7 @@ class Trajectory:
         self._sealing: Future[None] | None = None
         self._closed = False
         self._i = self._start = 0
+        self._observations: Any
         self._begins: Any
         self._seeds: Any
         self._current: OpenPart
@@ -82,8 +83,11 @@ class Trajectory:
         self.end()
         limit = self._room()
         current, i = self._current, self._i
-        current.part.observe(i, observation)
-        current.part.beside(i, observation, acted=False)
+        if self._plain:
+            self._observations[i] = observation
+        else:
+            current.part.observe(i, observation)
+            current.part.beside(i, observation, acted=False)
         if reset_options is not None or behaviour_policy_sha256 is not None:
             told = {"reset_options": reset_options, "behaviour_policy_sha256": behaviour_policy_sha256}
             self._put({"event": "episode", "stream": self._kind.stream, "episode": episode, **told})

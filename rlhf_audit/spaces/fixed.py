@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -20,7 +21,7 @@ class PlainSpace(Space):
     shape: tuple[int, ...]
     one_array = True
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Part, ...]:  # type: ignore[override]
         return (Part(self.dtype, self.shape),)
 
@@ -28,7 +29,7 @@ class PlainSpace(Space):
     def n_items(self) -> int:
         return prod(self.shape)
 
-    @property
+    @cached_property
     def arrow(self) -> pa.DataType:
         if not self.shape:
             return pa.from_numpy_dtype(self.dtype)
@@ -104,7 +105,7 @@ class RecordSpace(Space):
     members: tuple[Space, ...]
     keyed: bool
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Part, ...] | None:  # type: ignore[override]
         found: list[Part] = []
         for member in self.members:
@@ -113,7 +114,7 @@ class RecordSpace(Space):
             found += member.parts
         return tuple(found)
 
-    @property
+    @cached_property
     def arrow(self) -> pa.DataType:
         return pa.struct([pa.field(name, member.arrow) for name, member in self.named()])
 

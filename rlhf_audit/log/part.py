@@ -80,7 +80,7 @@ class PartShape:
 
     @property
     def together(self) -> int:
-        """How many parts make a sealed file: several where a step is large."""
+        """How many parts of full size make a sealed file: several where a step is large."""
         return 1 if self.varies else max(1, min(_MOST_TOGETHER, -(-_FRAMES // self.slots)))
 
 

@@ -19,7 +19,7 @@ from rlhf_audit.types import episode_id
 Told = tuple[str | None, str | None]
 """What an episode's slots don't hold of it: ``reset_options`` and ``behaviour_policy_sha256``."""
 
-_ROWS, _EPISODES, _FRAMES = 1 << 18, 1 << 12, 1 << 10
+_ROWS, _EPISODES, _FRAMES = (1 << 18) + (1 << 12), 1 << 14, 1 << 10
 """Most rows of a row group: of steps, of episodes, of steps that hold images."""
 _PAGE = 8 << 20
 _SOUGHT = ("session_id", "episode_id")
@@ -264,7 +264,7 @@ def trajectory_options(shape: pa.Schema) -> dict[str, Any]:
     return {
         "compression": "zstd",
         # Images: a higher level takes longer and gains nothing.
-        "compression_level": 1 if raw else 9,
+        "compression_level": 1 if raw else 12,
         "use_dictionary": [path for path in leaves if path not in encodings and not _is_raw(leaves[path])],
         "column_encoding": encodings,
         # By default a page ends after 20,000 rows, and byte planes are compressed page by page.

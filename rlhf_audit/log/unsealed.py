@@ -104,17 +104,27 @@ class Unsealed:
 
     def seal_full(self) -> None:
         """Seal the parts that are full, once there are enough for a file."""
-        *full, _ = self.unsealed
-        if len(full) < self._kind.shape.together:
-            full[-1].part.rest()
+        group = self._group(self.unsealed[:-1])
+        if group:
+            self._seal(group, last=False)
         else:
-            self._seal(full, last=False)
+            self.unsealed[-2].part.rest()
 
     def seal_all(self) -> None:
         """Seal every part; an open episode ends with the last."""
-        n = self._kind.shape.together
         while self.unsealed:
-            self._seal(self.unsealed[:n], last=len(self.unsealed) <= n)
+            group = self._group(self.unsealed) or self.unsealed
+            self._seal(group, last=len(group) == len(self.unsealed))
+
+    def _group(self, parts: Sequence[OpenPart]) -> Sequence[OpenPart]:
+        """Return the first of these parts that make a file; none where they are too few."""
+        shape, slots = self._kind.shape, 0
+        for number, one in enumerate(parts, 1):
+            slots += one.part.slots
+            # A trajectory's first part is a small one.
+            if slots >= shape.slots * shape.together:
+                return parts[:number]
+        return ()
 
     def _seal(self, group: Sequence[OpenPart], *, last: bool) -> None:
         kind = self._kind

@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check bench docs sweep-learning sweep-kill sweep-tamper peers clean
+.PHONY: demo test check bench bench-record docs sweep-learning sweep-kill sweep-tamper peers clean
 
 demo: $(STAMP)
 	$(VENV)/bin/rlhf-audit demo demo
@@ -29,7 +29,25 @@ check: $(STAMP)
 	$(VENV)/bin/lint-imports
 
 bench: $(STAMP)
-	@set -e; for file in benchmarks/*.py; do echo "$$file"; $(PYTHON) "$$file"; done
+	@set -e; for file in benchmarks/*.py; do echo "$$file"; $(PYTHON) -m benchmarks.$$(basename "$$file" .py); done
+
+# The recorders that ours is compared with, in an environment of their own. Where one does not install, the
+# benchmark names it and goes on.
+BENCH := .bench
+PINS := $(wildcard benchmarks/peers/*.txt)
+
+bench-record: $(BENCH)/.installed
+	$(BENCH)/bin/python -m benchmarks.recording
+
+$(BENCH)/.installed: $(STAMP) $(PINS)
+	rm -rf $(BENCH)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet -e '.[box2d,mujoco,atari]'
+	@set -e; for list in $(PINS); do \
+	  PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= $(BENCH)/bin/python -m pip install --quiet -r "$$list" || \
+	    echo "$$list does not install here" >&2; \
+	done
+	touch $@
 
 docs: $(STAMP)
 	$(PYTHON) -m docs.generate
@@ -56,7 +74,7 @@ peers: $(STAMP)
 	RLHF_AUDIT_PEERS=$(CURDIR)/$(PEERS) $(PYTHON) -m pytest tests/exchange/test_exchange_peers.py
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(BENCH) demo
 
 $(STAMP): pyproject.toml constraints.txt
 	@found=; for newest in 13 99; do for python in $(CANDIDATES); do \

@@ -18,15 +18,12 @@ class Opened:
     """An environment that is being recorded.
 
     Attributes:
-        step: As the environment's own.
-        reset: Takes the first ``seed``, or nothing.
-        close: Ends the recording; it can be read then.
+        env: Its ``step`` is as the environment's own; ``reset`` takes the first ``seed``, or nothing;
+            ``close`` ends the recording, so that it can be read.
         told: ``step`` returns a TimeStep of dm_env.
     """
 
-    step: Callable[[Any], Any]
-    reset: Callable[..., Any]
-    close: Callable[[], None]
+    env: Any
     told: bool = False
 
 
@@ -82,7 +79,7 @@ class Bare:
 
     def open(self, env: gym.Env[Any, Any], folder: Path) -> Opened:
         del folder
-        return Opened(env.step, env.reset, env.close)
+        return Opened(env)
 
     def size(self, folder: Path) -> int:
         return bytes_in(folder)
@@ -98,7 +95,7 @@ class Bare:
 
 def play(opened: Opened, actions: Sequence[Any]) -> float:
     """Make every action, and the resets that come up; return how many seconds it took."""
-    step, reset = opened.step, opened.reset
+    step, reset = opened.env.step, opened.env.reset
     begun = perf_counter()
     if opened.told:
         for action in actions:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -30,7 +31,7 @@ class EnvLogger:
             logger._environment.seed = seed
             return logger.reset()
 
-        return Opened(logger.step, reset, logger.close, told=True)
+        return Opened(SimpleNamespace(step=logger.step, reset=reset, close=logger.close), told=True)
 
     def size(self, folder: Path) -> int:
         return bytes_in(folder)

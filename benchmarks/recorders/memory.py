@@ -80,9 +80,9 @@ def main(name: str, folder: str, steps: str) -> None:
     planned = actions(env, int(steps))
     opened = recorder.open(env, Path(folder))
     begun = _status("self")["VmRSS"]
-    opened.reset(seed=SEED)
+    opened.env.reset(seed=SEED)
     play(opened, planned)
-    opened.close()
+    opened.env.close()
     print(begun, _status("self")["VmHWM"])
 
 

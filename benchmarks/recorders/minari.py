@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -50,7 +51,10 @@ class Minari:
             collector.create_dataset(_NAME, algorithm_name="random")
             collector.close()
 
-        return Opened(collector.step, lambda seed=None: collector.reset(seed=seed, options=options), close)
+        def reset(seed: int | None = None) -> Any:
+            return collector.reset(seed=seed, options=options)
+
+        return Opened(SimpleNamespace(step=collector.step, reset=reset, close=close))
 
     def size(self, folder: Path) -> int:
         return bytes_in(folder)

@@ -28,8 +28,7 @@ class Ours:
         terms.add(log)
         rater_id, _ = register.enrol(log, scripted="oracle")
         register.give(log, rater_id, (Purpose.TRAINING,), "scripted")
-        recorder = Recorder(env, log, rater_id)
-        return Opened(recorder.step, recorder.reset, recorder.close)
+        return Opened(Recorder(env, log, rater_id))
 
     def size(self, folder: Path) -> int:
         return sum(path.stat().st_size for path in _files(folder, "steps/*/*") + _files(folder, "episodes/*"))

@@ -40,14 +40,14 @@ def hot_path(case: Case, recorder: Recorder, own: Sequence[Any], folder: Path) -
     """
     bare, opened = Bare().open(make(case.env_id), folder), recorder.open(make(case.env_id), folder)
     own = own[: max(len(own) // SHORTER, 2 * case.stretch)]
-    bare.reset(seed=SEED)
-    opened.reset(seed=SEED)
+    bare.env.reset(seed=SEED)
+    opened.env.reset(seed=SEED)
     taken = []
     for start in range(0, len(own), case.stretch):
         stretch = own[start : start + case.stretch]
         taken.append([play(one, stretch) / len(stretch) * 1e6 for one in (bare, opened)])
-    bare.close()
-    opened.close()
+    bare.env.close()
+    opened.env.close()
     base = statistics.median(before for before, _ in taken)
     return Pair(base, base + statistics.median(after - before for before, after in taken))
 
@@ -60,11 +60,11 @@ def whole(case: Case, recorder: Recorder, own: Sequence[Any], folder: Path) -> t
 
 
 def _alone(opened: Opened, own: Sequence[Any]) -> tuple[float, float]:
-    opened.reset(seed=SEED)
+    opened.env.reset(seed=SEED)
     gc.collect()
     # What was left to be written before must not fall on this one.
     os.sync()
     begun = time.perf_counter()
     taken = play(opened, own)
-    opened.close()
+    opened.env.close()
     return taken / len(own) * 1e6, (time.perf_counter() - begun) / len(own) * 1e6

@@ -162,6 +162,10 @@ def finish(
         else:
             left.append(number)
     end = next((number for number in left if _ends(parts, number)), len(parts) - 1)
+    if end in left and end and _not_taken_over(paths[end], parts[end], kind):
+        # Announced, and cut short before anything was stored in it: the trajectory ends in the one before.
+        left.remove(end)
+        end -= 1
     # Those behind the end first: done again after a crash, this comes to the same end.
     for number in reversed(left):
         if number > end:
@@ -171,6 +175,14 @@ def finish(
     for number in left:
         if number <= end and not _never_there(paths[number], parts[number]):
             _seal(paths[number], parts[number], kind, last=number == end)
+
+
+def _not_taken_over(path: Path, known: KnownPart, kind: TrajectoryKind) -> bool:
+    """Say whether a part holds no slot, nor says that it goes on with an episode."""
+    if not _same_boot(known) or not path.is_file():
+        return False
+    with contextlib.closing(_opened(path, known, kind)) as part:
+        return not part.count[0] and not part.first_step[0]
 
 
 def _ends(parts: Sequence[KnownPart], number: int) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rlhf_audit import canonical
@@ -275,8 +276,17 @@ def _place_trajectories(log: Log, left: LeftOpen) -> list[dict[str, Any]]:
     for stream, known in left.parts.items():
         moved = {part for (of, part), (steps, _) in places.items() if of == stream and steps.exists()}
         reopened.finish(folder, known, kind_of(left.meta, session_id, stream), moved)
-    steps = (staged if staged.exists() else place for staged, place, _ in files[1::2])
-    if not left.n_feedback and not any(_rows(log, path) for path in steps if path.exists()):
+    there = [staged if staged.exists() else place for staged, place, _ in files]
+    n_steps = sum(_rows(log, path) for path in there[1::2] if path.exists())
+    n_told = sum(_n_steps(path) for path in there[::2] if path.exists())
+    if n_steps != n_told:
+        raise LogError(
+            f"journal/{session_id} is damaged",
+            seen=f"{n_steps} steps, and {n_told} in its episodes",
+            needed="every step in an episode",
+            fix="put the files back from a copy, or erase its rater",
+        )
+    if not left.n_feedback and not n_steps:
         # Episodes that nobody has made a step in.
         return []
     return [fact for file in files if (fact := _placed(log, *file))]
@@ -313,6 +323,10 @@ def _rows(log: Log, path: Path) -> int:
         return int(pq.ParquetFile(path).metadata.num_rows)
     except pa.ArrowException as error:
         raise LogError(f"{log.layout.relative(path)} is damaged", seen="no Parquet") from error
+
+
+def _n_steps(path: Path) -> int:
+    return int(pc.sum(pq.ParquetFile(path).read(["n_steps"]).column(0)).as_py() or 0)
 
 
 def _write_feedback(log: Log, session_id: str, key: keys.RaterKey, table: pa.Table) -> dict[str, Any]:

@@ -57,7 +57,8 @@ sweep-learning: $(STAMP)
 	PYTHONPATH=tests/training $(PYTHON) tests/training/learning_figures.py
 
 sweep-kill: $(STAMP)
-	$(PYTHON) -m pytest -n 2 -m sweep -k kill
+	$(PYTHON) -m pytest -n 2 -m sweep -k "kill or crash"
+	$(PYTHON) tests/kills/kill_sweep.py
 
 sweep-tamper: $(STAMP)
 	$(PYTHON) -m pytest -n 2 -m sweep -k tamper

@@ -147,7 +147,7 @@ def _every(text: str) -> int:
 
 
 def _terminal(log: Log, request: "Request") -> "FeedbackSource":
-    from rlhf_audit import envs
+    from rlhf_audit import envs, meanings
     from rlhf_audit.log import reader
     from rlhf_audit.raters.panels import goal
     from rlhf_audit.raters.terminal import TerminalSource
@@ -155,15 +155,15 @@ def _terminal(log: Log, request: "Request") -> "FeedbackSource":
     if request.rates is not None:
         recorded = reader.session_facts(log, request.rates)["env"]
         env_id = recorded["env_id"]
-        meanings = envs.measures(env_id, recorded["observation_space"])
-        return TerminalSource(meanings, goal=goal(env_id))
+        measures = meanings.measures(env_id, recorded["observation_space"])
+        return TerminalSource(measures, goal=goal(env_id))
     assert request.env_id is not None
     env = envs.open_env(request.env_id)
     try:
         space = envs.describe(env).observation_space
     finally:
         env.close()
-    return TerminalSource(envs.measures(request.env_id, space), goal=goal(request.env_id))
+    return TerminalSource(meanings.measures(request.env_id, space), goal=goal(request.env_id))
 
 
 def _report(log: Log, log_path: Path, request: "Request", recorded: "Recorded", as_json: bool) -> None:

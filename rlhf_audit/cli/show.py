@@ -196,8 +196,8 @@ def _by_session(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 def _actions(log: Log, rows: Sequence[Row]) -> list[tuple[Any, str]]:
     """Return each rated action, as JSON can say it, and in words."""
-    from rlhf_audit.envs import action_in_words
     from rlhf_audit.log import reader
+    from rlhf_audit.meanings import action_in_words
     from rlhf_audit.spaces.holding import holds
 
     acted = {name: reader.session_facts(log, name)["env"] for name in {row["acted_in"] for row in rows}}

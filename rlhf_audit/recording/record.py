@@ -10,9 +10,9 @@ from typing import Any
 
 import gymnasium as gym
 
-from rlhf_audit import envs
+from rlhf_audit import envs, meanings
 from rlhf_audit.consent import register
-from rlhf_audit.errors import LogError, RefusedError, UsageError
+from rlhf_audit.errors import RefusedError, UsageError
 from rlhf_audit.log import artefacts, reader
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.writer import SessionFacts
@@ -22,12 +22,12 @@ from rlhf_audit.policy.live import LiveLearner
 from rlhf_audit.policy.network import initial_weights, weights_sha256
 from rlhf_audit.raters.base import FeedbackSource
 from rlhf_audit.raters.scripted import scripted_source
+from rlhf_audit.recording import again
 from rlhf_audit.recording.library import ConsentedWriter
 from rlhf_audit.seeds import child_seed
 from rlhf_audit.session import Fixed, Learner, Limits, Moment, Outcome, acting, interview, rated_again
-from rlhf_audit.spaces.hashed import FULL, HASHED
-from rlhf_audit.spaces.holding import holds
-from rlhf_audit.types import ConsentState, Kind, Purpose, Weights
+from rlhf_audit.spaces.hashed import FULL
+from rlhf_audit.types import Kind, Purpose, Weights
 
 _SCRIPTED = "scripted:"
 
@@ -174,7 +174,7 @@ def _hold(
         moments = acting(
             stage.env, learner, request.seed, request.episodes, writer.session_id, writer, request.info
         )
-    in_words = partial(envs.action_in_words, stage.record.env_id, stage.record.action_space)
+    in_words = partial(meanings.action_in_words, stage.record.env_id, stage.record.action_space)
     limits = Limits(request.ask_every, request.episodes, request.max_feedback, n_moments)
     clock, grant_id = log.clock, writer.grant.grant_id
     return interview(moments, source, writer, learner, limits, clock, in_words, grant_id, permitted)
@@ -225,7 +225,7 @@ def _check_numbers(request: Request) -> None:
 
 def _prepare(log: Log, request: Request, held: contextlib.ExitStack) -> _Stage:
     """Find everything in order, or refuse; ``held`` closes what was opened."""
-    rated = _rated(log, request.rates) if request.rates else None
+    rated = again.rated(log, request.rates) if request.rates else None
     env_id = rated.facts["env"]["env_id"] if rated else request.env_id
     if env_id is None or (request.env_id is not None and env_id != request.env_id):
         raise UsageError(
@@ -304,36 +304,6 @@ def behaviour_policy(
     return interface, weights, described
 
 
-def _rated(log: Log, session_id: str) -> reader.RecordedSession:
-    facts = reader.session_facts(log, session_id)
-    # Who rates a rating session means the steps that were rated there.
-    session = reader.session(log, facts["rates"] or session_id)
-    if not session.episodes:
-        raise UsageError(
-            f"{session_id} has no steps to rate",
-            seen="0 steps",
-            needed="a session in which the agent acted",
-            fix="rlhf-audit show LOG sessions",
-        )
-    if session.facts["observations"] == HASHED:
-        raise UsageError(
-            f"the steps of {session.session_id} can't be rated: their observations are not in the log",
-            seen="a digest of each observation",
-            needed="a session recorded with its observations",
-            fix=f"rlhf-audit replay LOG {session.session_id} --materialise DIR has them again; "
-            "record without --observations hashed for what is to be rated",
-        )
-    space = session.facts["env"]["action_space"]
-    if not all(holds(space, step.action) for episode in session.episodes for step in episode.steps):
-        raise LogError(
-            f"the steps of {session.session_id} can't be rated",
-            seen="an action that the environment does not have",
-            needed=f"actions of its {space['type']} space, as they were recorded",
-            fix="rlhf-audit verify LOG",
-        )
-    return session
-
-
 def _open(env_id: str, frames: bool) -> gym.Env[Any, Any]:
     if frames:
         with contextlib.suppress(envs.NoPictureError):
@@ -347,25 +317,6 @@ def _source(
     if request.source == "terminal":
         assert person is not None
         return person()
-    peers = _peers(log, stage.rated.session_id) if stage.rated else {}
+    peers = again.peers(log, stage.rated.session_id) if stage.rated else {}
     name = request.source.removeprefix(_SCRIPTED)
     return scripted_source(name, stage.record.env_id, child_seed(request.seed, "rater"), peers)
-
-
-def _peers(log: Log, session_id: str) -> dict[tuple[str, int], float]:
-    """Return the first answer to each step of a session that stands, consent and all: what a copier sees."""
-    answers: dict[tuple[str, int], float] = {}
-    standing = {
-        grant.grant_id
-        for grant in register.standings(log, log.clock.now())
-        if grant.state is ConsentState.GIVEN
-    }
-    for entry in log.ledger.of("session"):
-        if session_id not in (entry.body["session_id"], entry.body["rates"]):
-            continue
-        rows = reader.session(log, entry.body["session_id"]).feedback or ()
-        superseded = {row.supersedes for row in rows}
-        for number, row in enumerate(rows):
-            if row.value is not None and number not in superseded and row.grant_id in standing:
-                answers.setdefault((row.episode_id, row.step), row.value)
-    return answers

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from rlhf_audit import canonical, envs
+from rlhf_audit import canonical, envs, meanings
 from rlhf_audit.clock import TickingClock
 from rlhf_audit.errors import DamagedError, DigestMismatchError, UsageError
 from rlhf_audit.log import keys, reader
@@ -133,7 +133,7 @@ def _play(
     comparer = Comparer(recorded, learner, n_steps)
     rater = RecordedRater(rows or ())
     limits = Limits(facts["ask_every"])
-    in_words = partial(envs.action_in_words, facts["env"]["env_id"], facts["env"]["action_space"])
+    in_words = partial(meanings.action_in_words, facts["env"]["env_id"], facts["env"]["action_space"])
     clock = TickingClock(_NO_TIME)
     with contextlib.closing(envs.open_env(facts["env"]["env_id"])) as env:
         moments = acting(env, learner, facts["seed"], None, recorded.session_id, comparer, facts["info"])

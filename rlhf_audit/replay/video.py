@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlhf_audit import envs
+from rlhf_audit import meanings
 from rlhf_audit.errors import StorageError, UsageError
 from rlhf_audit.log import durable, reader, recorded, views
 from rlhf_audit.log.store import Log
@@ -139,7 +139,7 @@ def _pictures(
     lines = 2 + max(map(len, remarks.values()), default=0)
     space = facts["env"]["action_space"]
     whole = space["type"] == "Discrete"
-    words = envs.action_meanings(facts["env"]["env_id"], int(space["n"])) if whole else ()
+    words = meanings.action_meanings(facts["env"]["env_id"], int(space["n"])) if whole else ()
     total = 0.0
     for made in resimulate.moments(facts, recorded.episodes(log.layout, facts), frames=True):
         step, said = made.step, list[Remark]()

@@ -16,14 +16,13 @@ from rlhf_audit.envs import (
     EnvMismatchError,
     EnvRecord,
     NoPictureError,
-    action_meanings,
     check_same,
     describe,
-    observation_meanings,
     open_again,
     open_env,
 )
 from rlhf_audit.errors import ReplayError, UsageError
+from rlhf_audit.meanings import action_meanings, observation_meanings
 from rlhf_audit.raters.oracles import ORACLES, oracle_action
 
 # Box2D and old ids warn; neither is ours.
@@ -66,13 +65,14 @@ def test_a_record_survives_json_and_matches_its_environment(env_id):
     assert EnvRecord.from_json(text) == record
     assert json_bytes(json.loads(text)).decode() == text
     assert record.env_id == env_id
-    assert record.n_actions == env.action_space.n
-    assert record.observation_dim == env.observation_space.shape[0]
-    assert record.observation_dtype == env.observation_space.dtype
+    n_actions, observation_dim = int(env.action_space.n), env.observation_space.shape[0]
+    assert record.action_space["n"] == n_actions
+    assert record.observation_space["shape"] == [observation_dim]
+    assert record.observation_space["dtype"] == str(env.observation_space.dtype)
     check_same(record, open_env(env_id))
-    assert len(action_meanings(env_id, record.n_actions)) == record.n_actions
-    assert not action_meanings(env_id, record.n_actions)[0].startswith("action")
-    assert not observation_meanings(env_id, record.observation_dim)[0].startswith("number")
+    assert len(action_meanings(env_id, n_actions)) == n_actions
+    assert not action_meanings(env_id, n_actions)[0].startswith("action")
+    assert not observation_meanings(env_id, observation_dim)[0].startswith("number")
 
 
 def test_what_a_record_holds():

@@ -27,7 +27,7 @@ def ask(peer: str, script: str, *args: object) -> Any:
     """Run a script in a peer's own Python; return what it tells."""
     python = Path(PEERS) / peer / "bin" / "python"
     if not PEERS or not python.exists():
-        pytest.skip(f"no environment with {peer}: run `make peers` and set RLHF_AUDIT_PEERS")
+        pytest.skip(f"{peer} has no environment of its own here: `make peers` builds it and runs this test")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "peers")])}
     command = [str(python), str(HERE / "peers" / script), *map(str, args)]
     done = subprocess.run(command, env=env, capture_output=True, text=True)

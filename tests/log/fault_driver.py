@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "withdrawal"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "kills"))
 
+import crash_points
 import crash_rig
 import small_log
 
@@ -174,12 +175,9 @@ def refuse_at(n: int, home: Path, ever_after: bool) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        if event not in ("open", "os.rename", "os.mkdir"):
-            return
-        path, mode, flags = args if event == "open" else (args[0], "w", 0)
-        writes = any(letter in mode for letter in "wxa+") if mode else bool(flags & crash_rig._WRITES)
-        if writes and isinstance(path, str | os.PathLike) and os.fspath(path).startswith(inside):
-            full(os.fspath(path))
+        needs = event in ("open", "os.rename", "os.mkdir")
+        if needs and crash_points.changes_disk(event, args, inside):
+            full(os.fspath(args[0]))
 
     def fsync(descriptor: int) -> None:
         full("")
@@ -220,7 +218,7 @@ def _once(scenario: Scenario, work: Path, prepare: Callable[[Path], None]) -> tu
 
     errors = work / "errors"
     code = crash_rig.waited(crash_rig.forked(act, errors))
-    assert code in (0, crash_rig.CRASHED), errors.read_text()
+    assert code in (0, crash_points.CRASHED), errors.read_text()
     assert crash_rig.waited(crash_rig.forked(check, errors)) == 0, errors.read_text()
     return code != 0 or struck.exists(), told.read_text().split()
 
@@ -256,7 +254,7 @@ def main(name: str, how: str, work: str, every: str) -> None:
 
 
 def _crash(n: int, home: Path) -> None:
-    crash_rig.crash_at(n, home, tear=False)
+    crash_points.change(n, home)
 
 
 def _fill(n: int, ever_after: bool, home: Path) -> None:

@@ -10,7 +10,8 @@ import time
 
 import numpy as np
 
-from rlhf_audit.envs import action_meanings, observation_meanings, open_env
+from rlhf_audit.envs import open_env
+from rlhf_audit.meanings import action_meanings, observation_meanings
 from rlhf_audit.raters.oracles import oracle_action
 from rlhf_audit.raters.terminal import TerminalSource
 from rlhf_audit.types import AnswerKind, Question

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlhf_audit.envs import action_in_words, measures
+from rlhf_audit.meanings import action_in_words, measures
 from rlhf_audit.raters.panels import observation_texts, plain_line
 from rlhf_audit.types import Question
 

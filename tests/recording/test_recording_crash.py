@@ -1,85 +1,26 @@
-"""Interrupts, full disks, damage and forgotten recorders: what was stored stays, and nothing is made up."""
+"""Interrupts, damage and forgotten recorders: what was stored stays, and nothing is made up."""
 
-import errno
 import gc
 import linecache
-import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
-from session_world import enrolled, new_log, opened
+from crash_world import act, left_open, recorder, recovered, right, small_parts  # noqa: F401 - a fixture for every test here
+from session_world import opened
 
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import journal, part, reader, reopened, sealing, trajectory, writer
-from rlhf_audit.log.part import PartShape, part_file, staged_files
+from rlhf_audit.log import journal, part, reader, reopened, trajectory, unsealed, writer
+from rlhf_audit.log.part import part_file, staged_files
 from rlhf_audit.log.store import Log
-from rlhf_audit.recording.recorder import Recorder
 from rlhf_audit.verification import verify
 from rlhf_audit.withdrawal import erase
 
-WATCHED = tuple(module.__file__ for module in (trajectory, part, journal, writer))
-
-
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(PartShape, "slots", property(lambda self: 8))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(os, "fdatasync", lambda descriptor: None)
-    yield
-
-
-def recorder(tmp_path: Path, name: str = "Reusing-v0", **options: Any) -> Recorder:
-    log = new_log(tmp_path / "log")
-    return Recorder(
-        gym.make(name, disable_env_checker=True), log, enrolled(log, scripted="oracle"), **options
-    )
-
-
-def act(env: Recorder, n_steps: int) -> None:
-    over = True
-    for step in range(n_steps):
-        if over:
-            env.reset()
-        *_, over, _, _ = env.step(step % 2)
-        if step % 5 == 0:
-            env.rate(1)
-
-
-def left_open(tmp_path: Path, env: Recorder) -> Log:
-    """Return the log as a kill would leave it now."""
-    # A copy takes its time: the thread beside must not move files under it.
-    env._session.writer._beside.submit(int).result()
-    shutil.copytree(tmp_path / "log", tmp_path / "left", ignore=shutil.ignore_patterns(".lock"))
-    env.close()
-    return opened(Log(tmp_path / "left"))
-
-
-def recovered(log: Log) -> reader.RecordedSession:
-    with log.writing():
-        assert writer.recover(log) == ["s-0001"]
-    found = verify(log.layout.root)
-    assert found.ok, found.problems
-    return reader.session(log, "s-0001")
-
-
-def right(session: reader.RecordedSession) -> int:
-    """Assert that every episode hangs together; return the number of steps."""
-    for episode in session.episodes:
-        before = 0
-        for n, step in enumerate(episode.steps):
-            assert (step.step, list(step.observation)) == (n, [n, before])
-            assert not step.terminated or n == 6
-            before = step.action
-        assert list(episode.final_observation) == [len(episode.steps), before]
-    assert len({episode.episode_id for episode in session.episodes}) == len(session.episodes)
-    return sum(len(episode.steps) for episode in session.episodes)
+WATCHED = tuple(module.__file__ for module in (trajectory, unsealed, part, journal, writer))
 
 
 class Interrupter:
@@ -159,97 +100,6 @@ def test_ctrl_c_while_sealing_loses_nothing(tmp_path: Path) -> None:
         with log.writing():
             writer.recover(log)
         assert right(reader.session(log, "s-0001")) == 30
-
-
-@pytest.mark.parametrize("where", ["part", "sealed", "line"])
-def test_a_disk_that_is_full_for_a_while_costs_no_stored_step(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    env = recorder(tmp_path)
-    act(env, 12)
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise full
-
-    kept = 12
-    with monkeypatch.context() as patched:
-        if where == "part":
-            patched.setattr(os, "posix_fallocate", refuse)
-        elif where == "sealed":
-            patched.setattr(sealing, "write", refuse)
-        else:
-            patched.setattr(env._session.writer.stream(), "_put", refuse)
-        with pytest.raises(OSError, match="No space left"):
-            for step in range(200):
-                if step % 7 == 0:
-                    env.reset()
-                env.step(0)
-                kept += 1
-    env.reset()
-    for _ in range(5):
-        env.step(1)
-    env.close()
-    session = reader.session(Log(tmp_path / "log"), "s-0001")
-    assert right(session) == kept + 5
-    assert verify(tmp_path / "log").ok
-
-
-def test_half_a_line_and_half_a_row_on_a_full_disk_are_taken_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Full:
-        """A file that takes half of what is written, once."""
-
-        def __init__(self, stream: Any) -> None:
-            self.stream, self.struck = stream, False
-
-        def write(self, data: Any) -> int:
-            if self.struck:
-                return int(self.stream.write(data))
-            self.struck = True
-            return int(self.stream.write(bytes(data)[: len(bytes(data)) // 2]))
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.stream, name)
-
-    env = recorder(tmp_path, info=["k"])
-    act(env, 3)
-    side = env._session.writer.stream()._current.part.side
-    side._stream = Full(side._stream)
-    with pytest.raises(OSError, match="No space left"):
-        env.step(0)
-    env.reset()
-    env.step(0)
-    log = env._session.writer._journal
-    log._stream = Full(log._stream)
-    with pytest.raises(OSError, match="No space left"):
-        env.rate(0)
-    env.rate(1)
-    env.close()
-    session = reader.session(Log(tmp_path / "log"), "s-0001")
-    assert right(session) == 4
-    assert [row.value for row in session.feedback or ()] == [1, 1]
-
-
-def test_what_was_refused_by_fsync_is_not_there_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    env = recorder(tmp_path)
-    env.reset()
-    env.step(1)
-
-    def refuse(descriptor: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", refuse)
-        with pytest.raises(OSError, match="Input/output"):
-            env.rate(0)
-    env.rate(1)
-    env.close()
-    session = reader.session(Log(tmp_path / "log"), "s-0001")
-    assert [row.value for row in session.feedback or ()] == [1]
 
 
 def test_where_no_boot_is_known_a_kill_takes_no_rated_step(

@@ -4,68 +4,35 @@ import json
 import os
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_rig import Rig, Scenario
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "log"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "kills"))
 
+import crash_rig
 import small_log
+from crash_rig import Scenario
 
 from rlhf_audit.consent import register
-from rlhf_audit.log import checkpoint, reader, writer
+from rlhf_audit.log import checkpoint
 from rlhf_audit.log.store import Log
 from rlhf_audit.recording.record import Request, record
-from rlhf_audit.types import Feedback
 from rlhf_audit.verification import verify
 from rlhf_audit.withdrawal import erase, residue
-
-ANSWERS = 8
 
 
 def facts_of(home: Path) -> dict[str, Any]:
     return json.loads((home / "facts.json").read_text())
 
 
-def _noted_feedback(note: Callable[[Any], None]) -> None:
-    plain = writer.SessionWriter.feedback
-
-    def feedback(self: writer.SessionWriter, row: Feedback) -> None:
-        plain(self, row)
-        note([row.episode_id, row.step, row.kind.value, row.value, row.position])
-
-    writer.SessionWriter.feedback = feedback  # type: ignore[method-assign]
-
-
 def _build_plain(home: Path) -> None:
     log, raters = small_log.plain(home / "log", 2)
     (home / "facts.json").write_text(json.dumps({"raters": raters, "entries": len(log.ledger.entries)}))
-
-
-def _act_record(home: Path, note: Callable[[Any], None]) -> None:
-    _noted_feedback(note)
-    rater_id = facts_of(home)["raters"][0]
-    request = Request(rater_id, "scripted:oracle", "CartPole-v1", ask_every=5, max_feedback=ANSWERS, seed=9)
-    record(Log(home / "log"), request)
-
-
-def _check_record(home: Path, told: list[Any], complete: bool) -> None:
-    log = Log(home / "log")
-    sessions = reader.session_ids(log)
-    assert sessions[:2] == ["s-0001", "s-0002"]
-    rows = reader.session(log, "s-0003").feedback if "s-0003" in sessions else ()
-    kept = [[row.episode_id, row.step, row.kind.value, row.value, row.position] for row in rows or ()]
-    assert kept[: len(told)] == told, "an acknowledged answer is lost"
-    # One more may be on the disk: it was synced, and the kill came before the word of it.
-    assert len(kept) <= len(told) + 1
-    assert len({tuple(row[:2]) for row in kept}) == len(kept), "an answer is there twice"
-    assert not complete or len(kept) == ANSWERS
-    assert not any(log.layout.journal.iterdir())
 
 
 def _act_append(home: Path, note: Callable[[Any], None]) -> None:
@@ -227,12 +194,11 @@ SCENARIOS = {
     "append": Scenario(_build_plain, _act_append, _check_append),
     "withdraw": Scenario(_build_plain, _act_withdraw, _check_withdraw),
     "enrol": Scenario(_build_plain, _act_enrol, _check_enrol),
-    "record": Scenario(_build_plain, _act_record, _check_record),
     "erase-plainly": Scenario(_build_plainly, _act_erase, _check_erase, _cheap_training),
     "erase": Scenario(_build_erase, _act_erase, _check_erase, _cheap_training),
     "erase-with-report": Scenario(_build_erase_with_report, _act_erase, _check_erase, _cheap_training),
     "erase-linked": Scenario(
-        _build_erase_linked, _act_erase_linked, _check_erase_linked, _cheap_training, True
+        _build_erase_linked, _act_erase_linked, _check_erase_linked, _cheap_training, linked=True
     ),
     "erase-really": Scenario(_build_erase, _act_erase, _check_erase, _tensorflow),
 }
@@ -242,13 +208,8 @@ def main(name: str, how: str, work: str, count: str) -> None:
     folder = Path(work)
     tempfile.tempdir = work  # a child that crashes sweeps nothing up
     os.environ[checkpoint.SIGNING_KEY_VARIABLE] = str(small_log.write_key(folder))
-    rig = Rig(SCENARIOS[name], folder)
-    if how == "kill":
-        rig.kills(int(count), seed=7)
-    else:
-        rig.faults(int(count), tear=how == "tear")
-    rig.tally.extra |= Counter((folder / "healed").read_text().splitlines())
-    print(json.dumps(rig.tally.__dict__))
+    rig = crash_rig.Rig(SCENARIOS[name], folder)
+    crash_rig.told(rig.kills(int(count)) if how == "kill" else rig.faults(how, int(count)))
 
 
 if __name__ == "__main__":

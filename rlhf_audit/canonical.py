@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _CHUNK = 1 << 20
+_ROWS = 1 << 14
+"""So many texts are Python's own at a time."""
 
 
 def json_bytes(value: Any) -> bytes:
@@ -127,7 +129,9 @@ def _array_bytes(array: pa.Array) -> Iterable[bytes]:
     kind = array.type
     if pa.types.is_string(kind):
         yield _lengths(array, pc.binary_length)
-        yield "".join(value for value in array.to_pylist() if value is not None).encode()
+        for start in range(0, len(array), _ROWS):
+            texts = array.slice(start, _ROWS).to_pylist()
+            yield "".join(text for text in texts if text is not None).encode()
     elif pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         yield _lengths(array, pc.list_value_length)
         yield from _array_bytes(array.flatten())

@@ -1,6 +1,7 @@
 """Gymnasium environments: open one, say exactly which one it was, and check that it is the same one again."""
 
 import contextlib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -8,7 +9,7 @@ import json
 import os
 import shlex
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -324,6 +325,12 @@ def _name(creator: object) -> str:
     return f"{getattr(creator, '__module__', '')}:{getattr(creator, '__qualname__', type(creator).__name__)}"
 
 
+@functools.cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    # Walks through all that is installed: half a second.
+    return importlib.metadata.packages_distributions()
+
+
 def _versions(entry_point: str) -> dict[str, str]:
     names = ["gymnasium", "numpy"]
     module = entry_point.partition(":")[0]
@@ -331,7 +338,7 @@ def _versions(entry_point: str) -> dict[str, str]:
         (name for prefix, name in _SIMULATORS if module.startswith(prefix)), module.partition(".")[0]
     )
     if package != "gymnasium":
-        found = importlib.metadata.packages_distributions().get(package, [])
+        found = _distributions().get(package, [])
         # Several may bring parts of one package: the one of its name, if there is one.
         names += sorted(found, key=lambda name: (name.lower().replace("-", "_") != package.lower(), name))[:1]
     return {name.lower(): importlib.metadata.version(name) for name in names}

@@ -4,6 +4,7 @@ Recording runs it with a person or a script and writes; replay runs the very sam
 answers and compares. That is what makes a session replayable to the last bit.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ def rated_again(
     rated: RecordedSession, env: gym.Env[Any, Any], episodes: int | None = None
 ) -> Iterator[Moment]:
     """Yield the moments of a session's first ``episodes``, with pictures where ``env`` can draw them."""
-    for episode in rated.episodes[:episodes]:
+    for episode in itertools.islice(rated.episodes, episodes):
         if env.render_mode:
             env.reset(seed=episode.reset_seed)
         total = 0.0

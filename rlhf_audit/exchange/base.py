@@ -1,7 +1,8 @@
 """What every format of the exchange is given, and what it gives: the files of one export, or a reading."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pyarrow as pa
 from rlhf_audit import canonical
 from rlhf_audit.envs import EnvRecord
 from rlhf_audit.errors import UsageError
+from rlhf_audit.log import recorded
 from rlhf_audit.log.recorded import RecordedEpisode
+from rlhf_audit.log.store import Log
 from rlhf_audit.spaces.base import Array, Space
-from rlhf_audit.types import Kind
+from rlhf_audit.types import FloatArray, IntArray, Kind
 
 SCHEMA = "rlhf_audit.export/1"
 MANIFEST = "export.json"
@@ -44,7 +47,8 @@ class Trajectories:
         env: Its record.
         observation: Space of observations.
         action: Space of actions.
-        episodes: Session and episode, in the ledger's order.
+        log: Where the steps are read from.
+        sessions: The ledger's facts of each, in its order.
         feedback: ``episode_id``, ``step`` and the columns of ``FEEDBACK``, in the ledger's order.
     """
 
@@ -52,26 +56,44 @@ class Trajectories:
     env: EnvRecord
     observation: Space
     action: Space
-    episodes: tuple[tuple[str, RecordedEpisode], ...]
+    log: Log = field(repr=False)
+    sessions: tuple[Mapping[str, Any], ...]
     feedback: pa.Table
+
+    def episodes(self) -> Iterator[tuple[str, RecordedEpisode]]:
+        """Yield session and episode, in the ledger's order, read anew: they may not fit into memory."""
+        for facts in self.sessions:
+            for episode in recorded.episodes(self.log.layout, facts):
+                yield facts["session_id"], episode
+
+    @property
+    def n_episodes(self) -> int:
+        return sum(facts["n_episodes"] for facts in self.sessions)
 
     @property
     def n_steps(self) -> int:
-        return sum(len(episode.steps) for _, episode in self.episodes)
+        return sum(facts["n_steps"] for facts in self.sessions)
 
-    def ratings(self, raters: Sequence[str]) -> dict[str, Any]:
-        """Return each episode's ratings as ``(T, n_raters)`` float32, NaN where there is none.
+    @cached_property
+    def feedback_places(self) -> Mapping[str, IntArray]:
+        """The rows of ``feedback`` about each episode, by its id."""
+        encoded = self.feedback.column("episode_id").combine_chunks().dictionary_encode()
+        numbers, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+        in_order = np.argsort(numbers, kind="stable")
+        ends = np.cumsum(np.bincount(numbers, minlength=len(names)))
+        return dict(zip(names, np.split(in_order, ends[:-1]), strict=True)) if names else {}
+
+    def ratings(self, episode: RecordedEpisode, raters: Sequence[str]) -> FloatArray:
+        """Return an episode's ratings as ``(T, n_raters)``, NaN where there is none.
 
         Of two ratings of a step by one rater the later one counts. Feedback of other kinds is left out.
         """
         columns = {name: number for number, name in enumerate(raters)}
-        found = {
-            episode.episode_id: np.full((len(episode.steps), len(raters)), np.nan, np.float32)
-            for _, episode in self.episodes
-        }
-        for row in self.feedback.to_pylist():
+        found = np.full((len(episode.columns), len(raters)), np.nan, np.float32)
+        about = self.feedback_places.get(episode.episode_id)
+        for row in () if about is None else self.feedback.take(pa.array(about)).to_pylist():
             if row["kind"] == Kind.RATING:
-                found[row["episode_id"]][row["step"], columns[row["rater"]]] = row["value"]
+                found[row["step"], columns[row["rater"]]] = row["value"]
         return found
 
 
@@ -100,7 +122,7 @@ class Export:
 
     @property
     def episodes(self) -> int:
-        return sum(len(one.episodes) for one in self.environments)
+        return sum(one.n_episodes for one in self.environments)
 
     def manifest(self, form: str) -> bytes:
         """Return ``export.json``: what this is, and the environments as they were recorded."""
@@ -185,7 +207,7 @@ def column(space: Space, values: Sequence[Any]) -> pa.Array:
     return pa.array([space.plain(value) for value in values], space.arrow)
 
 
-def field(name: str, space: Space, nullable: bool = False) -> pa.Field:
+def column_field(name: str, space: Space, nullable: bool = False) -> pa.Field:
     """Return a column's field; where it is raw bytes, the metadata say of what dtype and shape."""
     told = None
     if pa.types.is_large_binary(space.arrow) and space.parts:

@@ -48,15 +48,15 @@ def write(export: Export) -> Files:
     """Yield ``<environment>.csv``."""
     spaces = ("observation", "action", "final_observation")
     for one in export.environments:
-        made = flat.table(one)
         kinds = dict(zip(spaces, (one.observation, one.action, one.observation), strict=True))
-        columns: dict[str, pa.Array] = {}
-        for name in made.column_names:
-            whole = made.column(name).combine_chunks()
-            columns |= dict(_spread(name, kinds[name], whole)) if name in kinds else {name: whole}
-        cells = {_defused_name(name): _defused(values) for name, values in columns.items()}
         sink = io.BytesIO()
-        arrow_csv.write_csv(pa.table(cells), sink)
+        for number, made in enumerate(flat.tables(one)):
+            columns: dict[str, pa.Array] = {}
+            for name in made.column_names:
+                whole = made.column(name).combine_chunks()
+                columns |= dict(_spread(name, kinds[name], whole)) if name in kinds else {name: whole}
+            cells = {_defused_name(name): _defused(values) for name, values in columns.items()}
+            arrow_csv.write_csv(pa.table(cells), sink, arrow_csv.WriteOptions(include_header=number == 0))
         yield f"{one.name}.csv", sink.getvalue()
 
 

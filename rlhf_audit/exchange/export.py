@@ -55,7 +55,7 @@ def export(
 ) -> Exported:
     """Write what raters agreed to hand out, and enter in the ledger what went to whom.
 
-    The whole export is made in memory: files and entry are placed together, or neither is.
+    Its files are made in memory: they and the entry are placed together, or neither is.
 
     Args:
         log: Whose.

@@ -47,7 +47,7 @@ on from the episode before, in the same `stream` of the session), then take `act
 def write(export: Export) -> Files:
     """Yield ``data/<environment>.parquet`` and ``README.md``."""
     for one in export.environments:
-        yield f"data/{one.name}.parquet", flat.parquet(flat.table(one))
+        yield f"data/{one.name}.parquet", flat.parquet(one)
     yield "README.md", _card(export).encode()
 
 
@@ -56,7 +56,7 @@ def _card(export: Export) -> str:
         f"- config_name: {one.name}\n  data_files: data/{one.name}.parquet" for one in export.environments
     ]
     tables = [
-        f"| `{one.name}` | {one.env.env_id} | {len(one.episodes)} | {one.n_steps} | {one.feedback.num_rows} |"
+        f"| `{one.name}` | {one.env.env_id} | {one.n_episodes} | {one.n_steps} | {one.feedback.num_rows} |"
         for one in export.environments
     ]
     return _CARD.format(

@@ -19,12 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_audit.exchange.base import Export, Files, Trajectories, unsupported
+from rlhf_audit.log.recorded import Columns, RecordedEpisode
 from rlhf_audit.spaces.base import Space
 from rlhf_audit.spaces.fixed import PlainSpace, RecordSpace
 
 _FPS = 30
 """Nominal: Gymnasium's steps have no length in time."""
 _FILE = "chunk-000/file-000.parquet"
+_Played = Sequence[tuple[str, RecordedEpisode]]
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -88,40 +90,37 @@ def write(export: Export) -> Files:
         UsageError: A space that is no number, vector or picture, or a record of those.
     """
     for one in export.environments:
-        features = _features(one, export)
+        # All of them: what LeRobot scales by is reckoned over every step.
+        played = list(one.episodes())
+        features = _features(one, export, played)
         columns = {name: feature.column for name, feature in features.items()}
         yield f"{one.name}/data/{_FILE}", _parquet(pa.table(columns))
-        yield f"{one.name}/meta/episodes/{_FILE}", _parquet(_episodes(one))
+        yield f"{one.name}/meta/episodes/{_FILE}", _parquet(_episodes(one, played))
         yield f"{one.name}/meta/tasks.parquet", _parquet(_tasks(one))
         yield f"{one.name}/meta/info.json", _json(_info(one, features))
         told = {name: feature.statistics for name, feature in features.items()}
         yield f"{one.name}/meta/stats.json", _json(told)
 
 
-def _features(one: Trajectories, export: Export) -> dict[str, _Feature]:
-    episodes = [episode for _, episode in one.episodes]
+def _features(one: Trajectories, export: Export, played: _Played) -> dict[str, _Feature]:
+    episodes = [episode for _, episode in played]
     lengths = [len(episode.columns) for episode in episodes]
     frames = np.concatenate([np.arange(n) for n in lengths])
     n = len(frames)
 
-    def joined(name: str) -> Any:
-        return np.concatenate([np.asarray(getattr(episode.columns, name)) for episode in episodes])
-
-    observations = [value for episode in episodes for value in episode.columns.observations]
-    actions = [value for episode in episodes for value in episode.columns.actions]
-    found = dict(_spread(one, "observation", "state", one.observation, observations))
-    found |= dict(_spread(one, "action", "", one.action, actions))
-    terminated, truncated = joined("terminated"), joined("truncated")
+    steps = Columns.joined([episode.columns for episode in episodes])
+    found = dict(_spread(one, "observation", "state", one.observation, steps.observations))
+    found |= dict(_spread(one, "action", "", one.action, steps.actions))
+    terminated, truncated = np.asarray(steps.terminated), np.asarray(steps.truncated)
     found |= {
-        "next.reward": _Feature(joined("env_rewards")),
+        "next.reward": _Feature(np.asarray(steps.env_rewards)),
         "next.done": _Feature(terminated | truncated),
         "next.terminated": _Feature(terminated),
         "next.truncated": _Feature(truncated),
-        "action_probability": _Feature(joined("action_probabilities").astype(np.float32)),
+        "action_probability": _Feature(np.asarray(steps.action_probabilities, np.float32)),
     }
     if export.raters:
-        ratings = one.ratings(export.raters)
-        matrix = np.concatenate([ratings[episode.episode_id] for episode in episodes])
+        matrix = np.concatenate([one.ratings(episode, export.raters) for episode in episodes])
         found["rating"] = _Feature(matrix, export.raters)
     numbers = np.repeat(np.arange(len(lengths)), lengths)
     return found | {
@@ -161,11 +160,11 @@ def _spread(
     yield (f"{name}.{last}" if last else name), _Feature(array, picture=picture)
 
 
-def _episodes(one: Trajectories) -> pa.Table:
-    lengths = np.array([len(episode.columns) for _, episode in one.episodes], np.int64)
+def _episodes(one: Trajectories, played: _Played) -> pa.Table:
+    lengths = np.array([len(episode.columns) for _, episode in played], np.int64)
     ends = np.cumsum(lengths)
     zeros = pa.array(np.zeros(len(lengths), np.int64))
-    finals = [episode.final_observation for _, episode in one.episodes]
+    finals = [episode.final_observation for _, episode in played]
     last = _spread(one, "observation", "state", one.observation, finals)
     columns = {
         "episode_index": pa.array(np.arange(len(lengths))),
@@ -177,11 +176,11 @@ def _episodes(one: Trajectories) -> pa.Table:
         "dataset_to_index": pa.array(ends),
         "meta/episodes/chunk_index": zeros,
         "meta/episodes/file_index": zeros,
-        "session_id": pa.array([session_id for session_id, _ in one.episodes]),
-        "episode_id": pa.array([episode.episode_id for _, episode in one.episodes]),
-        "stream": pa.array([episode.stream for _, episode in one.episodes], pa.int64()),
-        "reset_seed": pa.array([episode.reset_seed for _, episode in one.episodes], pa.int64()),
-        "reset_options": pa.array([episode.reset_options for _, episode in one.episodes], pa.string()),
+        "session_id": pa.array([session_id for session_id, _ in played]),
+        "episode_id": pa.array([episode.episode_id for _, episode in played]),
+        "stream": pa.array([episode.stream for _, episode in played], pa.int64()),
+        "reset_seed": pa.array([episode.reset_seed for _, episode in played], pa.int64()),
+        "reset_options": pa.array([episode.reset_options for _, episode in played], pa.string()),
     }
     return pa.table(columns | {f"final.{name}": feature.column for name, feature in last})
 
@@ -205,14 +204,14 @@ def _info(one: Trajectories, features: Mapping[str, _Feature]) -> dict[str, Any]
     return {
         "codebase_version": "v3.0",
         "robot_type": one.env.env_id,
-        "total_episodes": len(one.episodes),
+        "total_episodes": one.n_episodes,
         "total_frames": one.n_steps,
         "total_tasks": 1,
         "chunks_size": 1000,
         "data_files_size_in_mb": 100,
         "video_files_size_in_mb": 200,
         "fps": _FPS,
-        "splits": {"train": f"0:{len(one.episodes)}"},
+        "splits": {"train": f"0:{one.n_episodes}"},
         "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
         "video_path": None,
         "features": {name: feature.described for name, feature in features.items()},

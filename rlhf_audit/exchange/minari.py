@@ -47,18 +47,17 @@ def write(export: Export) -> Files:
     for one in export.environments:
         root = f"{dataset_id(one)}/data"
         spaces = minari_spaces.described(one)
-        ratings = one.ratings(export.raters)
         size = 0
-        for number, (session_id, episode) in enumerate(one.episodes):
+        for number, (session_id, episode) in enumerate(one.episodes()):
             n = len(episode.columns)
             if n >= _MOST_ROWS:
                 raise unsupported("minari", one, f"an episode of {n} steps", f"fewer than {_MOST_ROWS}")
-            data = _episode(one, episode, ratings[episode.episode_id])
+            data = _episode(one, episode, one.ratings(episode, export.raters))
             size += len(data)
             yield f"{root}/{number}/part-0.parquet", data
             yield f"{root}/{number}/metadata.json", _json(_metadata(number, session_id, episode))
         metadata = {
-            "total_episodes": len(one.episodes),
+            "total_episodes": one.n_episodes,
             "total_steps": one.n_steps,
             "data_format": "parquet",
             "jpeg_encoding": False,

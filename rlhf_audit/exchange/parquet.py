@@ -7,4 +7,4 @@ from rlhf_audit.exchange.base import Export, Files
 def write(export: Export) -> Files:
     """Yield ``<environment>.parquet``, in the types of the environment's own spaces."""
     for one in export.environments:
-        yield f"{one.name}.parquet", flat.parquet(flat.table(one))
+        yield f"{one.name}.parquet", flat.parquet(one)

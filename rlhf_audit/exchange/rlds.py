@@ -11,7 +11,7 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,14 +99,16 @@ def write(export: Export) -> Files:
         name = dataset_name(one)
         root = f"{name}/{_VERSION}"
         features = _features(one, export)
-        ratings = one.ratings(export.raters)
-        examples = [
-            _example(features, one, session_id, episode, ratings[episode.episode_id])
-            for session_id, episode in one.episodes
-        ]
-        yield f"{root}/{name}-train.tfrecord-00000-of-00001", _records(examples)
+        examples = (
+            _example(features, one, session_id, episode, one.ratings(episode, export.raters))
+            for session_id, episode in one.episodes()
+            # Nothing but a reset: there is no action that could stand beside its observation.
+            if len(episode.columns)
+        )
+        records, sizes = _records(examples)
+        yield f"{root}/{name}-train.tfrecord-00000-of-00001", records
         yield f"{root}/features.json", _json(_described(features))
-        yield f"{root}/dataset_info.json", _json(_info(one, name, export, sum(map(len, examples))))
+        yield f"{root}/dataset_info.json", _json(_info(one, name, export, sizes))
 
 
 def _scalar(dtype: Any) -> _Feature:
@@ -199,16 +201,18 @@ def _serialised(packed: Mapping[str, tuple[str, Any]]) -> bytes:
     return data
 
 
-def _records(examples: Sequence[bytes]) -> bytes:
-    """Return a TFRecord file: TensorFlow writes such to the disk only."""
+def _records(examples: Iterable[bytes]) -> tuple[bytes, list[int]]:
+    """Return a TFRecord file, which TensorFlow writes to the disk only, and the size of each example."""
     tf = tensorflow()
 
+    sizes: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "records"
         with tf.io.TFRecordWriter(str(path)) as writer:
             for example in examples:
                 writer.write(example)
-        return path.read_bytes()
+                sizes.append(len(example))
+        return path.read_bytes(), sizes
 
 
 def _described(features: Mapping[str, _Feature]) -> dict[str, Any]:
@@ -235,7 +239,7 @@ def _tree(features: Mapping[str, Any]) -> dict[str, Any]:
     return {"pythonClassName": _DICT, "featuresDict": {"features": inner}}
 
 
-def _info(one: Trajectories, name: str, export: Export, n_bytes: int) -> dict[str, Any]:
+def _info(one: Trajectories, name: str, export: Export, sizes: Sequence[int]) -> dict[str, Any]:
     return {
         "name": name,
         "version": _VERSION,
@@ -247,8 +251,8 @@ def _info(one: Trajectories, name: str, export: Export, n_bytes: int) -> dict[st
             {
                 "name": "train",
                 "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-                "numBytes": str(n_bytes),
-                "shardLengths": [str(len(one.episodes))],
+                "numBytes": str(sum(sizes)),
+                "shardLengths": [str(len(sizes))],
             }
         ],
     }

@@ -1,7 +1,7 @@
 """What may be handed out now, and under which names: consent decides, and nothing else."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,8 +10,7 @@ from rlhf_audit import canonical
 from rlhf_audit.envs import EnvRecord
 from rlhf_audit.errors import ConsentError, UsageError
 from rlhf_audit.exchange.base import FEEDBACK, Export, Trajectories
-from rlhf_audit.log import recorded, views
-from rlhf_audit.log.recorded import RecordedEpisode
+from rlhf_audit.log import views
 from rlhf_audit.log.store import Log
 from rlhf_audit.spaces import reading
 from rlhf_audit.types import Purpose
@@ -43,6 +42,7 @@ def select(log: Log, purpose: Purpose) -> tuple[Export, dict[str, str]]:
     connection = views.connect(log, log.clock.now())
     try:
         rows = views.query(connection, _ROWS, [purpose.value])
+        heads = views.query(connection, "SELECT session_id, episode_id FROM episodes").to_pylist()
         own = set(views.query(connection, _OWN, [purpose.value]).column("session_id").to_pylist())
     finally:
         connection.close()
@@ -54,8 +54,8 @@ def select(log: Log, purpose: Purpose) -> tuple[Export, dict[str, str]]:
             needed="a rater who has agreed to it",
             fix=f"rlhf-audit consent LOG RATER --purpose {purpose}",
         )
-    played = [(facts, episode) for facts in sessions for episode in recorded.episodes(log.layout, facts)]
-    known = {episode.episode_id for _, episode in played}
+    going = {facts["session_id"] for facts in sessions}
+    known = {row["episode_id"] for row in heads if row["session_id"] in going}
     kept = [
         row["episode_id"] in known and row["other_episode_id"] in {None, *known} for row in rows.to_pylist()
     ]
@@ -65,7 +65,7 @@ def select(log: Log, purpose: Purpose) -> tuple[Export, dict[str, str]]:
     names = _names(log, theirs)
     named = rows.append_column("rater", pa.array([names[rater] for rater in given], pa.string()))
     named = named.select(["episode_id", "step", *FEEDBACK.names])
-    return Export(purpose.value, tuple(sorted(names.values())), _by_environment(played, named)), names
+    return Export(purpose.value, tuple(sorted(names.values())), _by_environment(log, sessions, named)), names
 
 
 def _sessions(log: Log, own: set[str], rows: pa.Table) -> list[Mapping[str, Any]]:
@@ -100,26 +100,28 @@ def _names(log: Log, raters: set[str]) -> dict[str, str]:
 
 
 def _by_environment(
-    played: list[tuple[Mapping[str, Any], RecordedEpisode]], feedback: pa.Table
+    log: Log, sessions: Sequence[Mapping[str, Any]], feedback: pa.Table
 ) -> tuple[Trajectories, ...]:
-    groups: dict[str, list[tuple[Mapping[str, Any], RecordedEpisode]]] = {}
-    for facts, episode in played:
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for facts in sessions:
         # Versions apart: the same environment under another numpy is still that one.
         kind = canonical.json_bytes({**facts["env"], "versions": {}}).decode()
-        groups.setdefault(kind, []).append((facts, episode))
+        groups.setdefault(kind, []).append(facts)
+    about = feedback.column("episode_id").to_pylist()
     found: list[Trajectories] = []
     for group in groups.values():
-        env = EnvRecord.from_json(canonical.json_bytes(group[0][0]["env"]).decode())
-        ids = pa.array([episode.episode_id for _, episode in group], pa.string())
-        about = pa.compute.is_in(feedback.column("episode_id"), ids)
+        env = EnvRecord.from_json(canonical.json_bytes(group[0]["env"]).decode())
+        own = {facts["session_id"] for facts in group}
+        theirs = pa.array([text.rpartition("-e")[0] in own for text in about], pa.bool_())
         found.append(
             Trajectories(
                 _free_name(env.env_id, {one.name for one in found}),
                 env,
                 reading.from_json(env.observation_space),
                 reading.from_json(env.action_space),
-                tuple((facts["session_id"], episode) for facts, episode in group),
-                feedback.filter(about),
+                log,
+                tuple(group),
+                feedback.filter(theirs),
             )
         )
     return tuple(sorted(found, key=lambda one: one.name))

@@ -1,9 +1,11 @@
 """Sealed sessions as frozen values and Arrow tables."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pyarrow as pa
 
@@ -17,18 +19,61 @@ from rlhf_audit.types import Feedback, Kind
 
 
 @dataclass(frozen=True)
+class Episodes(Sequence[RecordedEpisode]):
+    """The episodes of a session, read anew each time: one is in memory while it is looked at."""
+
+    log: Log = field(repr=False)
+    facts: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return int(self.facts["n_episodes"]) if self.facts["n_steps"] else 0
+
+    def __iter__(self) -> Iterator[RecordedEpisode]:
+        return recorded.episodes(self.log.layout, self.facts) if len(self) else iter(())
+
+    @overload
+    def __getitem__(self, index: int) -> RecordedEpisode: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RecordedEpisode]: ...
+    def __getitem__(self, index: int | slice) -> RecordedEpisode | Sequence[RecordedEpisode]:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        number = range(len(self))[index]
+        return next(itertools.islice(self, number, None))
+
+
+@dataclass(frozen=True)
 class RecordedSession:
-    """One sealed session.
+    """One sealed session; what it holds is read when it is asked for.
 
     Attributes:
         facts: The ledger entry's body.
-        feedback: What the rater gave, in the order given; None when it was erased.
     """
 
     session_id: str
     facts: Mapping[str, Any]
-    episodes: tuple[RecordedEpisode, ...]
-    feedback: tuple[Feedback, ...] | None
+    log: Log = field(repr=False)
+
+    @property
+    def episodes(self) -> Episodes:
+        """In order of streams and then of time.
+
+        Raises:
+            LogError: A file is missing or is not Parquet of this format.
+        """
+        return Episodes(self.log, self.facts)
+
+    @cached_property
+    def feedback(self) -> tuple[Feedback, ...] | None:
+        """What the rater gave, in the order given; None when it was erased.
+
+        Raises:
+            LogError: The file is not Parquet of this format.
+        """
+        if not self.facts["n_feedback"]:
+            return ()
+        path = self.log.layout.feedback_file(self.facts["rater_id"], self.session_id)
+        return tuple(_feedback(self.log, path)) if path.exists() else None
 
 
 def session_ids(log: Log) -> list[str]:
@@ -55,21 +100,12 @@ def session_facts(log: Log, session_id: str) -> Mapping[str, Any]:
 
 
 def session(log: Log, session_id: str) -> RecordedSession:
-    """Read one sealed session.
+    """Return one sealed session.
 
     Raises:
         UsageError: There is none of that name.
-        LogError: A file of it is missing or is not Parquet of this format.
     """
-    facts = session_facts(log, session_id)
-    episodes: tuple[RecordedEpisode, ...] = ()
-    if facts["n_steps"]:
-        episodes = tuple(recorded.episodes(log.layout, facts))
-    path = log.layout.feedback_file(facts["rater_id"], session_id)
-    rows: tuple[Feedback, ...] | None = ()
-    if facts["n_feedback"]:
-        rows = tuple(_feedback(log, path)) if path.exists() else None
-    return RecordedSession(session_id, facts, episodes, rows)
+    return RecordedSession(session_id, session_facts(log, session_id), log)
 
 
 def undos(rows: Iterable[tuple[str, int | None]]) -> set[int]:

@@ -1,5 +1,7 @@
 """The episodes of a sealed session, read part by part: columns, and steps made from them when asked for."""
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -15,6 +17,9 @@ from rlhf_audit.spaces import reading
 from rlhf_audit.spaces.base import Space
 from rlhf_audit.spaces.hashed import observation_space
 from rlhf_audit.types import Transition
+
+AT_ONCE = 1 << 12
+"""How many steps are made from columns at a time: one by one is slower, all together takes much memory."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,37 @@ class Columns:
 
     def cut(self, start: int, stop: int) -> "Columns":
         """Return some of the steps."""
-        return Columns(*(column[start:stop] for column in self._all()))
+        if start == 0 and stop >= len(self):
+            return self
+        return Columns(*[column[start:stop] for column in self._all()])
+
+    def values(self) -> tuple[Sequence[Any], ...]:
+        """Return the columns with the values that a ``Transition`` has, in its order."""
+        probabilities = np.asarray(self.action_probabilities).tolist()
+        return (
+            self.episode_ids.to_pylist(),
+            np.asarray(self.numbers).tolist(),
+            self.observations,
+            plain_numbers(self.actions),
+            [None if math.isnan(chance) else chance for chance in probabilities],
+            np.asarray(self.env_rewards).tolist(),
+            np.asarray(self.terminated).tolist(),
+            np.asarray(self.truncated).tolist(),
+            self.info.to_pylist(),
+        )
 
     def _all(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+        return (
+            self.episode_ids,
+            self.numbers,
+            self.observations,
+            self.actions,
+            self.action_probabilities,
+            self.env_rewards,
+            self.terminated,
+            self.truncated,
+            self.info,
+        )
 
     @classmethod
     def joined(cls, pieces: "Sequence[Columns]") -> "Columns":
@@ -71,6 +103,10 @@ class Steps(Sequence[Transition]):
     def __len__(self) -> int:
         return len(self.columns)
 
+    def __iter__(self) -> Iterator[Transition]:
+        for start in range(0, len(self), AT_ONCE):
+            yield from map(Transition, *self.columns.cut(start, start + AT_ONCE).values())
+
     @overload
     def __getitem__(self, index: int) -> Transition: ...
     @overload
@@ -79,20 +115,7 @@ class Steps(Sequence[Transition]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index]
-        columns = self.columns
-        probability = float(columns.action_probabilities[number])
-        action = columns.actions[number]
-        return Transition(
-            columns.episode_ids[number].as_py(),
-            int(columns.numbers[number]),
-            columns.observations[number],
-            int(action) if isinstance(action, np.integer) else action,
-            None if np.isnan(probability) else probability,
-            float(columns.env_rewards[number]),
-            bool(columns.terminated[number]),
-            bool(columns.truncated[number]),
-            columns.info[number].as_py(),
-        )
+        return Transition(*next(zip(*self.columns.cut(number, number + 1).values(), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -125,7 +148,9 @@ class RecordedEpisode:
 
 
 def episodes(layout: Layout, facts: Mapping[str, Any]) -> Iterator[RecordedEpisode]:
-    """Yield a session's episodes, in order of streams and then of time; no more than two parts are in memory.
+    """Yield a session's episodes, in order of streams and then of time.
+
+    In memory are the steps of one episode, and of no more than two parts.
 
     Args:
         layout: Of the log.
@@ -139,22 +164,22 @@ def episodes(layout: Layout, facts: Mapping[str, Any]) -> Iterator[RecordedEpiso
     action = reading.from_json(record["action_space"])
     heads = [file["path"] for file in facts["files"] if file["path"].startswith("episodes/")]
     parts = iter([file["path"] for file in facts["files"] if file["path"].startswith("steps/")])
-    held: list[Columns] = []
+    waiting = _Waiting()
     for name in heads:
         ended = checked(layout, name, lambda _: schema.episodes(observation.arrow))
         finals = _read(observation, ended.column("final_observation"), name)
         for number, head in enumerate(ended.drop_columns(["final_observation"]).to_pylist()):
-            while sum(map(len, held)) < head["n_steps"]:
+            while len(waiting) < head["n_steps"]:
                 part = next(parts, None)
                 if part is None:
                     raise _apart(name, f"{head['n_steps']} steps in an episode, of which some are missing")
                 table = checked(layout, part, lambda _: schema.steps(observation.arrow, action.arrow))
-                held.append(_columns(table, part, observation, action))
-            if not head["n_steps"]:
+                waiting.put(_columns(table, part, observation, action))
+            if head["n_steps"] < 1:
                 # Nothing but a reset, which the episode after it goes on from.
                 taken = _columns(_empty(observation, action), name, observation, action)
             else:
-                taken, held = _taken(held, head["n_steps"])
+                taken = waiting.take(head["n_steps"])
             yield RecordedEpisode(
                 **{key: head[key] for key in ("episode_id", "episode", "stream", "reset_seed")},
                 reset_options=head["reset_options"],
@@ -162,7 +187,7 @@ def episodes(layout: Layout, facts: Mapping[str, Any]) -> Iterator[RecordedEpiso
                 final_observation=finals[number],
                 behaviour_policy_sha256=head["behaviour_policy_sha256"],
             )
-    if any(map(len, held)) or next(parts, None) is not None:
+    if len(waiting) or next(parts, None) is not None:
         raise _apart(heads[-1] if heads else "episodes", "steps of no episode")
 
 
@@ -218,7 +243,7 @@ def read(layout: Layout, name: str) -> pa.Table:
             # A pipe in its place would be waited for.
             raise damaged(f"{name} is {'not a file' if path.exists() else 'missing'}", "no such file")
         # Not by `read_table`: that would read "rater_id=…" out of the folder's name into a column.
-        table = pq.ParquetFile(path).read()
+        table = pq.ParquetFile(path).read(use_threads=False)
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -230,6 +255,14 @@ def damaged(what: str, seen: str) -> LogError:
     return LogError(
         what, seen=seen, needed="the sealed Parquet file as it was recorded", fix="rlhf-audit verify LOG"
     )
+
+
+def plain_numbers(actions: Sequence[Any]) -> Sequence[Any]:
+    """Return actions with Python's own whole numbers where each is one: what an environment is given."""
+    if isinstance(actions, np.ndarray) and actions.ndim == 1 and actions.dtype.kind in "iu":
+        numbers: list[int] = actions.tolist()
+        return numbers
+    return actions
 
 
 def _empty(observation: Space, action: Space) -> pa.Table:
@@ -258,16 +291,35 @@ def _read(space: Space, column: pa.ChunkedArray, name: str) -> Sequence[Any]:
         raise damaged(f"{name} holds values that can't be", "values of another space") from error
 
 
-def _taken(held: list[Columns], n: int) -> tuple[Columns, list[Columns]]:
-    """Return the first ``n`` steps, and the rest."""
-    taken: list[Columns] = []
-    for number, columns in enumerate(held):
-        if len(columns) >= n:
-            rest = [columns.cut(n, len(columns)), *held[number + 1 :]]
-            return Columns.joined([*taken, columns.cut(0, n)]), [one for one in rest if len(one)]
-        taken.append(columns)
-        n -= len(columns)
-    return Columns.joined(taken), []
+class _Waiting:
+    """Steps that were read, until the episodes that they belong to are asked for."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[Columns] = deque()
+        self._start = self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, columns: Columns) -> None:
+        """Take in the steps after those that are here."""
+        self._pieces.append(columns)
+        self._count += len(columns)
+
+    def take(self, n: int) -> Columns:
+        """Give away the first ``n`` steps, at least one."""
+        self._count -= n
+        taken = []
+        while n:
+            first = self._pieces[0]
+            stop = min(self._start + n, len(first))
+            taken.append(first.cut(self._start, stop))
+            n -= stop - self._start
+            self._start = stop
+            if stop == len(first):
+                self._pieces.popleft()
+                self._start = 0
+        return Columns.joined(taken)
 
 
 def _joined(columns: Sequence[Any]) -> Any:

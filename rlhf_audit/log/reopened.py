@@ -88,7 +88,8 @@ class LeftOpen:
                 names = ("steps_sha256", "episodes_sha256")
                 first = event["part"]
                 for one in known[first : first + event["parts"]]:
-                    one.sealed = {}
+                    # What the journal said of it is not needed any more: a long session's is much.
+                    one.sealed, one.told, one.marks = {}, {}, array("Q")
                 known[first].sealed = {name: event[name] for name in names}
             case "feedback":
                 self._feedback(event)

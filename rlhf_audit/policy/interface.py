@@ -191,6 +191,9 @@ class Interface:
 
     def choices(self, actions: Sequence[Any]) -> IntArray | FloatArray:
         """Return actions as numbers: ``(n,)`` for a single choice, otherwise ``(n, n_dimensions)``."""
+        if isinstance(actions, np.ndarray) and isinstance(self._codec, _Choices):
+            numbers = actions.reshape(len(actions), -1).astype(np.int64) - self._codec.start
+            return numbers[:, 0] if isinstance(self.spec.n_actions, int) else numbers.astype(np.float32)
         if isinstance(self.spec.n_actions, int):
             return np.array([next(self._codec.numbers(action)) for action in actions], np.int64)
         return np.array([[*self._codec.numbers(action)] for action in actions], np.float32)

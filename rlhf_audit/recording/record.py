@@ -1,6 +1,7 @@
 """Recording one session under a grant."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ def _hold(
     if stage.rated is not None:
         moments: Iterator[Moment] = rated_again(stage.rated, stage.env, request.episodes)
         learner: Learner = Fixed((), "")
-        n_moments = sum(len(episode.steps) for episode in stage.rated.episodes[: request.episodes])
+        first = itertools.islice(stage.rated.episodes, request.episodes)
+        n_moments = sum(len(episode.steps) for episode in first)
     else:
         assert stage.learner is not None
         learner, n_moments = stage.learner, None

@@ -1,13 +1,14 @@
 """The two ends of a session that is played again: the recorded answers, and a sink that compares."""
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rlhf_audit.log import reader
+from rlhf_audit.log.recorded import RecordedEpisode
 from rlhf_audit.session import Learner
 from rlhf_audit.spaces.hashed import HashedSpace, observation_space
 from rlhf_audit.types import (
@@ -20,6 +21,8 @@ from rlhf_audit.types import (
     Question,
     Transition,
 )
+
+_BITS = struct.Struct("<d").pack
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Comparer:
 
     Attributes:
         steps: Steps compared.
+        doubted: How many there were before the first of the suspects.
         suspects: Values that follow from the weights and came out otherwise: altered themselves, or because
             an answer before them was.
         first: The value at which it stopped, which does not follow from the weights; None if it did not stop.
@@ -65,28 +69,37 @@ class Comparer:
         self._stored = stored_form(recorded.facts)
         self._session_id = recorded.session_id
         self._erased = recorded.feedback is None
-        self._expected = _expected(recorded)
-        self._seeds = {episode.episode_id: episode.reset_seed for episode in recorded.episodes}
+        self._expected = _expected(recorded.episodes)
+        self._coming = next(self._expected, None)
         self._behaviour: str | None = None
-        total = sum(len(episode.steps) for episode in recorded.episodes)
-        self.total = total if n_steps is None else min(total, n_steps)
-        self._all = total
+        self._most = n_steps
         self.steps = 0
+        self.doubted = 0
         self.rows = 0
         self.agreed = 0
         self.suspects: list[Difference] = []
         self.first: Difference | None = None
         self.learnt: list[str] = []
 
+    @property
+    def more(self) -> bool:
+        """Whether another step is to be compared."""
+        return self._coming is not None and (self._most is None or self.steps < self._most)
+
     def episode(self, facts: EpisodeFacts, observation: Observation) -> None:
         del observation
         self._behaviour = facts.behaviour_policy_sha256
-        wanted = self._seeds.get(facts.episode_id)
+        if self._coming is None:
+            return
+        begun = self._coming.episode
+        wanted = begun.reset_seed if begun.episode_id == facts.episode_id else None
         if wanted is not None and wanted != facts.reset_seed:
             self._stop((facts.episode_id, 0), "reset_seed")
 
     def step(self, step: Transition, next_observation: Observation) -> None:
-        expected, after, behaviour = next(self._expected)
+        assert self._coming is not None
+        expected, after = self._coming.step, self._coming.after
+        behaviour = self._coming.episode.behaviour_policy_sha256
         where = (step.episode_id, step.step)
         if (expected.episode_id, expected.step) != where:
             self._stop(where, "step")
@@ -101,7 +114,8 @@ class Comparer:
         self.steps += 1
         if not self.suspects:
             self.agreed = self.rows
-        last = step.terminated or step.truncated or self.steps == self._all
+        self._coming = next(self._expected, None)
+        last = step.terminated or step.truncated or self._coming is None
         if last and not same(after, self._stored(next_observation)):
             self._stop(where, "final_observation")
 
@@ -127,6 +141,8 @@ class Comparer:
         return value is None and self._erased
 
     def _suspect(self, where: tuple[str, int], field: str) -> None:
+        if not self.suspects:
+            self.doubted = self.steps
         self.suspects.append(Difference(self._session_id, *where, field))
 
     def _stop(self, where: tuple[str, int], field: str) -> None:
@@ -192,14 +208,36 @@ def _itself(observation: Any) -> Any:
     return observation
 
 
-def copied(value: Any) -> Any:
-    """Return a copy that the environment can't change any more."""
-    return copy.deepcopy(value)
+def each_same(recorded: Sequence[Any], stored: Callable[[Any], Any]) -> Callable[[int, Any], bool]:
+    """Return what says of one of many recorded values whether it is ``same`` as what is found."""
+    if not isinstance(recorded, np.ndarray) or stored is not _itself:
+        return lambda number, found: same(recorded[number], stored(found))
+    dtype, shape = recorded.dtype, recorded.shape[1:]
+
+    def agrees(number: int, found: Any) -> bool:
+        array = np.asarray(found, dtype)
+        return array.shape == shape and array.tobytes() == recorded[number].tobytes()
+
+    return agrees
 
 
-def _expected(recorded: reader.RecordedSession) -> Iterator[tuple[Transition, Observation, str | None]]:
-    """Yield each step, the observation after it, and the policy with which its episode began."""
-    for episode in recorded.episodes:
-        after = [*(step.observation for step in episode.steps[1:]), episode.final_observation]
-        for step, following in zip(episode.steps, after, strict=False):
-            yield step, following, episode.behaviour_policy_sha256
+def same_number(recorded: float, found: float) -> bool:
+    """Say whether two numbers are the same, bit for bit."""
+    return _BITS(recorded) == _BITS(found)
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """A recorded step, its episode, and the observation after it."""
+
+    episode: RecordedEpisode
+    step: Transition
+    after: Observation
+
+
+def _expected(episodes: Iterable[RecordedEpisode]) -> Iterator[_Expected]:
+    for episode in episodes:
+        observations = episode.columns.observations
+        for number, step in enumerate(episode.steps, 1):
+            after = observations[number] if number < len(observations) else episode.final_observation
+            yield _Expected(episode, step, after)

@@ -6,6 +6,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 from rlhf_audit.errors import ConsentError, UsageError
 from rlhf_audit.log import reader, recorded
@@ -15,12 +16,10 @@ from rlhf_audit.spaces.hashed import HASHED
 from rlhf_audit.types import IntArray, RatedSteps
 
 _ROWS = """
-SELECT u.rater_id, u.session_id, u.episode_id, u.step, u.value, s.action_probability,
-  e.session_id AS acted_in
+SELECT u.rater_id, u.session_id, u.episode_id, u.step, u.value, e.session_id AS acted_in
 FROM usable_for_training u
-JOIN steps s ON s.episode_id = u.episode_id AND s.step = u.step
-JOIN episodes e ON e.episode_id = u.episode_id
-WHERE u.kind = 'rating' AND u.value IS NOT NULL AND s.env_id = $env_id
+JOIN episodes e ON e.episode_id = u.episode_id AND u.step >= 0 AND u.step < e.n_steps
+WHERE u.kind = 'rating' AND u.value IS NOT NULL AND e.env_id = $env_id
 -- The ledger's order, never a pseudonym's: DESIGN.md, section 6.
 ORDER BY u.session_n, e.session_n, e.episode, u.step, u.row
 """
@@ -48,8 +47,9 @@ def environment(connection: duckdb.DuckDBPyConnection, wanted: str | None) -> st
     found = [
         row[0]
         for row in connection.execute(
-            "SELECT DISTINCT s.env_id FROM usable_for_training u JOIN steps s USING (episode_id, step)"
-            " WHERE u.kind = 'rating' AND u.value IS NOT NULL ORDER BY 1"
+            "SELECT DISTINCT e.env_id FROM usable_for_training u JOIN episodes e USING (episode_id)"
+            " WHERE u.step >= 0 AND u.step < e.n_steps AND u.kind = 'rating' AND u.value IS NOT NULL"
+            " ORDER BY 1"
         ).fetchall()
     ]
     if wanted is not None and wanted in found:
@@ -85,37 +85,37 @@ def load(log: Log, connection: duckdb.DuckDBPyConnection, env_id: str, interface
         UsageError: Steps of which only digests were kept, or of other spaces than ``interface`` reads.
     """
     rows = connection.sql(_ROWS, params={"env_id": env_id}).to_arrow_table()
-    raters: dict[str, int] = {}
-    episodes: dict[str, int] = {}
-    sessions: dict[str, int] = {}
-    _numbered(rows.column("session_id").to_pylist(), sessions)
-    rater_of = _numbered(rows.column("rater_id").to_pylist(), raters)
-    episode_of = _numbered(rows.column("episode_id").to_pylist(), episodes)
+    rater_of, raters = _numbered(rows.column("rater_id"))
+    episode_of, episodes = _numbered(rows.column("episode_id"))
+    places = _places(episode_of, episodes)
     steps = rows.column("step").to_numpy()
     n_dimensions = () if isinstance(interface.spec.n_actions, int) else (len(interface.spec.heads),)
     observations = np.empty((len(rows), interface.spec.observation_dim), np.float32)
     actions = np.empty((len(rows), *n_dimensions), np.float32 if n_dimensions else np.int64)
-    places: dict[int, list[int]] = {}
-    for place, number in enumerate(episode_of.tolist()):
-        places.setdefault(number, []).append(place)
-    for acted in dict.fromkeys(rows.column("acted_in").to_pylist()):
+    probabilities = np.empty(len(rows), np.float32)
+    for acted in _numbered(rows.column("acted_in"))[1]:
         facts = reader.session_facts(log, acted)
         _check(facts, interface)
         for episode in recorded.episodes(log.layout, facts):
-            own = np.array(places.get(episodes.get(episode.episode_id, -1), ()), np.int64)
-            observations[own] = interface.rows(_picked(episode.columns.observations, steps[own]))
-            actions[own] = interface.choices(_picked(episode.columns.actions, steps[own]))
+            own = places.get(episode.episode_id)
+            if own is None:
+                # Nobody has rated anything in it.
+                continue
+            columns, picked = episode.columns, steps[own]
+            observations[own] = interface.rows(_picked(columns.observations, picked))
+            actions[own] = interface.choices(_picked(columns.actions, picked))
+            probabilities[own] = np.asarray(columns.action_probabilities)[picked]
     rated = RatedSteps(
         observations=observations,
         actions=actions,
         values=rows.column("value").to_numpy().astype(np.float32),
         raters=rater_of,
-        rater_ids=tuple(raters),
+        rater_ids=raters,
         episodes=episode_of,
-        action_probabilities=rows.column("action_probability").to_numpy().astype(np.float32),
+        action_probabilities=probabilities,
         n_actions=interface.spec.n_actions,
     )
-    return TrainingData(rated, tuple(sessions))
+    return TrainingData(rated, _numbered(rows.column("session_id"))[1])
 
 
 def _check(facts: Mapping[str, Any], interface: Interface) -> None:
@@ -142,5 +142,14 @@ def _picked(values: Sequence[Any], numbers: IntArray) -> Sequence[Any]:
     return values[numbers] if isinstance(values, np.ndarray) else [values[number] for number in numbers]
 
 
-def _numbered(names: Sequence[str], known: dict[str, int]) -> IntArray:
-    return np.array([known.setdefault(name, len(known)) for name in names], np.int64)
+def _numbered(names: pa.ChunkedArray) -> tuple[IntArray, tuple[str, ...]]:
+    """Return the number of each name, by first appearance, and the names in that order."""
+    encoded = names.combine_chunks().dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), tuple(encoded.dictionary.to_pylist())
+
+
+def _places(number_of: IntArray, names: Sequence[str]) -> dict[str, IntArray]:
+    """Return by name the places that have its number, in order."""
+    in_order = np.argsort(number_of, kind="stable")
+    ends = np.cumsum(np.bincount(number_of, minlength=len(names)))
+    return dict(zip(names, np.split(in_order, ends[:-1]), strict=True)) if names else {}

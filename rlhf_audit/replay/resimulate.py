@@ -1,11 +1,11 @@
 """Make recorded episodes again from their seeds and actions, and check every value on the way."""
 
 import contextlib
+import copy
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -13,28 +13,33 @@ import numpy as np
 from rlhf_audit import envs
 from rlhf_audit.errors import ReplayError, UsageError
 from rlhf_audit.log import info as infos
-from rlhf_audit.log.recorded import RecordedEpisode
-from rlhf_audit.replay.comparing import Difference, copied, same, stored_form
+from rlhf_audit.log.recorded import AT_ONCE, Columns, RecordedEpisode, plain_numbers
+from rlhf_audit.replay.comparing import Difference, each_same, same, same_number, stored_form
 from rlhf_audit.seeds import child_seed
 from rlhf_audit.types import Transition
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """One moment of an episode that was made again, and the step from there.
 
     Attributes:
-        observation: As the environment gave it, copied.
-        step: The recorded step, all of which came out; None after the last one.
-        after: The observation after the step, copied; None after the last one.
+        number: Of the step; None after the last one.
+        observation: What ``reset`` gave, copied, in an episode's first moment; None in the others.
+        after: The observation after the step, good until the next moment is asked for: the environment may
+            use its memory again. None after the last step.
         picture: What the environment looked like before the step; None unless pictures were asked for.
     """
 
     episode: RecordedEpisode
+    number: int | None
     observation: Any
-    step: Transition | None
     after: Any
     picture: Any
+
+    @property
+    def step(self) -> Transition | None:
+        """The recorded step, all of which came out; None after the last one."""
+        return None if self.number is None else self.episode.steps[self.number]
 
 
 class AstrayError(ReplayError):
@@ -91,40 +96,60 @@ def moments(
     Determinism:
         Exact comparison; no clock, no randomness beyond the recorded seeds.
     """
+    stored = stored_form(facts)
     for _, group in itertools.groupby(episodes, key=lambda episode: episode.stream):
         with contextlib.closing(opened(facts, frames)) as env:
             for episode in group:
-                yield from _again(facts, episode, env, frames)
+                yield from _again(facts, episode, env, stored, frames)
 
 
 def _again(
-    facts: Mapping[str, Any], episode: RecordedEpisode, env: gym.Env[Any, Any], frames: bool
+    facts: Mapping[str, Any],
+    episode: RecordedEpisode,
+    env: gym.Env[Any, Any],
+    stored: Callable[[Any], Any],
+    frames: bool,
 ) -> Iterator[Made]:
-    where: tuple[str, int] = (episode.episode_id, 0)
+    keys, space = facts["info"], env.action_space
+    seen = each_same(episode.columns.observations, stored)
+    allowed = range(space.start, space.start + space.n) if isinstance(space, gym.spaces.Discrete) else None
 
-    def check(recorded: Any, found: Any, field: str) -> None:
-        if not same(recorded, found):
-            raise AstrayError(Difference(facts["session_id"], *where, field))
+    def astray(number: int, field: str) -> AstrayError:
+        near = episode.steps[min(number, len(episode.steps) - 1)] if len(episode.steps) else None
+        where = (near.episode_id, near.step) if near else (episode.episode_id, 0)
+        return AstrayError(Difference(facts["session_id"], *where, field))
 
-    if facts["policy"] is not None:
-        check(episode.reset_seed, child_seed(facts["seed"], "reset", episode.episode) % 2**31, "reset_seed")
-    stored = stored_form(facts)
+    # A policy's session has its seeds by rule.
+    wanted = child_seed(facts["seed"], "reset", episode.episode) % 2**31 if facts["policy"] else None
+    if wanted is not None and episode.reset_seed != wanted:
+        raise astray(0, "reset_seed")
     options = None if episode.reset_options is None else json.loads(episode.reset_options)
-    observation = copied(env.reset(seed=episode.reset_seed, options=options)[0])
-    for step in episode.steps:
-        where = (step.episode_id, step.step)
-        check(step.observation, stored(observation), "observation")
-        if isinstance(env.action_space, gym.spaces.Discrete):
-            check(True, env.action_space.contains(np.int64(step.action)), "action")
+    observation = env.reset(seed=episode.reset_seed, options=options)[0]
+    first = copy.deepcopy(observation)
+    for number, (action, reward, ended, cut, said) in enumerate(_steps(episode.columns, bool(keys))):
+        if not seen(number, observation):
+            raise astray(number, "observation")
+        if allowed is not None and action not in allowed:
+            raise astray(number, "action")
         picture = env.render() if frames else None
-        after, env_reward, terminated, truncated, info = env.step(step.action)
-        check(step.env_reward, float(env_reward), "env_reward")
-        check(step.terminated, bool(terminated), "terminated")
-        check(step.truncated, bool(truncated), "truncated")
-        if facts["info"]:
-            check(step.info, infos.kept(info, facts["info"]), "info")
-        after = copied(after)
-        yield Made(episode, observation, step, after, picture)
-        observation = after
-    check(episode.final_observation, stored(observation), "final_observation")
-    yield Made(episode, observation, None, None, env.render() if frames else None)
+        observation, env_reward, terminated, truncated, info = env.step(action)
+        if not same_number(reward, float(env_reward)):
+            raise astray(number, "env_reward")
+        if ended != terminated or cut != truncated:
+            raise astray(number, "terminated" if ended != terminated else "truncated")
+        if keys and said != infos.kept(info, keys):
+            raise astray(number, "info")
+        yield Made(episode, number, first, observation, picture)
+        first = None
+    if not same(episode.final_observation, stored(observation)):
+        raise astray(len(episode.columns), "final_observation")
+    yield Made(episode, None, first, None, env.render() if frames else None)
+
+
+def _steps(columns: Columns, info: bool) -> Iterator[tuple[Any, float, bool, bool, str | None]]:
+    """Yield action, env_reward, terminated, truncated and, if asked for, info of each step."""
+    for start in range(0, len(columns), AT_ONCE):
+        some = columns.cut(start, start + AT_ONCE)
+        said = some.info.to_pylist() if info else itertools.repeat(None)
+        numbers = (np.asarray(one).tolist() for one in (some.env_rewards, some.terminated, some.truncated))
+        yield from zip(plain_numbers(some.actions), *numbers, said, strict=False)

@@ -5,7 +5,8 @@ rater and with a sink that compares instead of writing.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -87,12 +88,7 @@ def replay(log: Log, session_id: str) -> RolloutDiff:
         return RolloutDiff(session_id, 0, None, "environment", note)
     policy, note = _policy(log, recorded)
     if policy is None:
-        known = [episode for episode in recorded.episodes if not _unseeded(recorded, episode)]
-        if len(known) < len(recorded.episodes):
-            n = len(recorded.episodes)
-            note += f"; {n - len(known)} of {n} episodes came without a seed and can't be compared"
-        steps, difference = _environment_only(recorded, known)
-        return RolloutDiff(session_id, steps, difference, "environment", note)
+        return _environment_only(recorded, note)
     resimulate.opened(recorded.facts).close()
     comparer, rater = _play(recorded, policy, recorded.feedback)
     difference = _first_difference(log, recorded, policy, comparer, rater)
@@ -147,7 +143,7 @@ def _play(
 
 
 def _as_many_as_recorded(moments: Iterator[Moment], comparer: Comparer) -> Iterator[Moment]:
-    for _ in range(comparer.total):
+    while comparer.more:
         yield next(moments)
 
 
@@ -204,7 +200,7 @@ def _cause(
             return found(number)
     if not comparer.suspects:
         return None
-    until = _position(recorded, comparer.suspects[0]) + 1
+    until = comparer.doubted + 1
     for number, changed in _otherwise(rows, comparer):
         again, _ = _play(recorded, policy, changed, until)
         if again.steps == until and not again.suspects:
@@ -241,29 +237,21 @@ def _otherwise(rows: Sequence[Feedback], comparer: Comparer) -> Iterator[tuple[i
                         yield number, [*rows[:number], changed, *rows[number + 1 :]]
 
 
-def _position(recorded: reader.RecordedSession, where: Difference) -> int:
-    """Return how many steps of the session came before."""
-    steps = (step for episode in recorded.episodes for step in episode.steps)
-    return next(
-        number
-        for number, step in enumerate(steps)
-        if (step.episode_id, step.step) == (where.episode_id, where.step)
-    )
+def _unseeded(episode: RecordedEpisode) -> bool:
+    # In an imported session no seed may mean anything; elsewhere it means that the generators went on.
+    return episode.reset_seed is None
 
 
-def _unseeded(recorded: reader.RecordedSession, episode: RecordedEpisode) -> bool:
-    # Elsewhere no seed may mean anything; here it means that the generators went on.
-    return episode.reset_seed is None and recorded.facts["source"].startswith("imported:")
-
-
-def _environment_only(
-    recorded: reader.RecordedSession, episodes: Sequence[RecordedEpisode]
-) -> tuple[int, Difference | None]:
-    """Re-step the recorded actions; return how many agreed, and what the next did not."""
-    count = 0
+def _environment_only(recorded: reader.RecordedSession, note: str) -> RolloutDiff:
+    """Re-step the recorded actions, but for those of episodes whose seed nobody knows."""
+    episodes: Iterable[RecordedEpisode] = recorded.episodes
+    if recorded.facts["source"].startswith("imported:") and (n := sum(map(_unseeded, episodes))):
+        note += f"; {n} of {len(recorded.episodes)} episodes came without a seed and can't be compared"
+        episodes = itertools.filterfalse(_unseeded, episodes)
+    count, difference = 0, None
     try:
         for made in resimulate.moments(recorded.facts, episodes):
-            count += made.step is not None
+            count += made.number is not None
     except resimulate.AstrayError as astray:
-        return count, astray.difference
-    return count, None
+        difference = astray.difference
+    return RolloutDiff(recorded.session_id, count, difference, "environment", note)

@@ -10,14 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rlhf_audit import envs
 from rlhf_audit.cli.app import main
 from rlhf_audit.consent import register
 from rlhf_audit.errors import ConsentError, UsageError
 from rlhf_audit.exchange import csv as csv_format
-from rlhf_audit.exchange import flat
+from rlhf_audit.exchange import flat, selection
 from rlhf_audit.exchange.export import Format, export
-from rlhf_audit.log import reader
+from rlhf_audit.log import reader, sealing
 from rlhf_audit.log.store import Log
+from rlhf_audit.recording.recorder import Recorder
 from rlhf_audit.types import Purpose
 from rlhf_audit.verification import verify
 from rlhf_audit.withdrawal import erase, plan
@@ -281,3 +283,29 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     told = capsys.readouterr().err
     assert "nothing may be handed out for publication" in told and "Traceback" not in told
     assert main(["export", folder, "--format", "papyrus", "--to", str(tmp_path / "out")]) == 2
+
+
+@pytest.mark.parametrize("form", [Format.PARQUET, Format.CSV])
+def test_it_is_the_same_however_much_is_made_at_a_time(_several, monkeypatch, form):
+    content = selection.select(_several, Purpose.PUBLICATION)[0]
+    whole = sealing.trajectory_options
+    monkeypatch.setattr(sealing, "trajectory_options", lambda made: whole(made) | {"row_group_size": 7})
+    together = dict(form.writer(content))
+    monkeypatch.setattr(flat, "_BYTES", 1)
+    assert dict(form.writer(content)) == together
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_an_episode_without_a_step_is_no_obstacle(log, tmp_path, form):
+    rater_id = world.enrolled(log, *world.ALL)
+    with Recorder(envs.open_env(world.CART_POLE), log, rater_id) as env:
+        env.reset(seed=3)
+        env.step(0)
+        env.reset()
+        env.reset()
+        env.step(1)
+    assert [len(episode.steps) for episode in reader.session(log, "s-0001").episodes] == [1, 0, 1]
+    made = export(log, form, tmp_path / "out")
+    assert (made.content.steps, made.content.episodes) == (2, 3)
+    if form is Format.PARQUET:
+        assert table(tmp_path / "out").column("episode").to_pylist() == [0, 2]

@@ -200,4 +200,4 @@ def test_a_sealed_file_that_is_none_is_refused(tmp_path: Path) -> None:
     for raw in (b"", b"PAR1", b"not Parquet", path.read_bytes()[:-20], np.random.default_rng(0).bytes(999)):
         path.write_bytes(raw)
         with pytest.raises(LogError, match=r"episodes/s-0001\.parquet"):
-            reader.session(log, "s-0001")
+            list(reader.session(log, "s-0001").episodes)

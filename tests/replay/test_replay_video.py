@@ -122,7 +122,7 @@ def test_what_can_not_be_filmed_is_told_and_leaves_nothing(tmp_path: Path) -> No
         film(log, "s-0001", tmp_path / "film.avi", log.clock.now())
     with Recorder(gym.make("CartPole-v1"), log, person) as env:
         env.reset(seed=1)
-        env._session.begin(0, 99, None, env.unwrapped.state)
+        env._session.begin(0, 99, None, np.array(env.unwrapped.state, np.float32))
         env.step(0)
     with pytest.raises(AstrayError):
         film(log, "s-0003", tmp_path / "film.gif", log.clock.now())

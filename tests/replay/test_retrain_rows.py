@@ -48,6 +48,16 @@ def _naive(log: Log) -> list[tuple[str, str, int, float]]:
     return found
 
 
+def test_episodes_that_nobody_rated_are_passed_over(log: Log) -> None:
+    script(log, enrolled(log, "oracle"), ask_every=70, max_feedback=3)
+    session = reader.session(log, "s-0001")
+    rows = session.feedback or ()
+    assert len(session.episodes) > 1 + len({row.episode_id for row in rows})
+    steps = {(step.episode_id, step.step): step for episode in session.episodes for step in episode.steps}
+    seen = [steps[row.episode_id, row.step].observation for row in rows]
+    assert _data(log).rated.observations.tobytes() == np.array(seen).tobytes()
+
+
 def test_rows_come_in_the_ledgers_order_then_episode_then_step(tmp_path: Path) -> None:
     log, raters = panel(tmp_path)
     data = _data(log)

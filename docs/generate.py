@@ -49,6 +49,7 @@ sessions[{session_id, identical, steps, scope, note}]`; with `--materialise` \
 episodes, files` |
 | import | `session_id, rows, raters[], rater_id, grant_id, withdrawal_code or null, env_id, episodes, \
 steps, unseeded` |
+| compact | `files_before, files_after, bytes_before, bytes_after, files[{path, rows, bytes, merged}]` |
 | verify | `ok, entries, files, problems[{file, problem}]` |
 | show | `what, rows[]` |
 | sql | `columns, rows[]` |

@@ -4,17 +4,18 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rlhf_audit import canonical
 from rlhf_audit.clock import SystemClock
 from rlhf_audit.errors import DamagedError, LogError, RlhfAuditError
-from rlhf_audit.log import artefacts, durable, journal, keys, placing, reader, reopened, writer
+from rlhf_audit.log import artefacts, durable, journal, keys, placing, reopened, sealed, swapping, writer
 from rlhf_audit.log.artefacts import ArtefactKind
+from rlhf_audit.log.layout import EPISODES, FEEDBACK, STEPS
 from rlhf_audit.log.store import Log
+from rlhf_audit.log.whereabouts import SealedFile, rows_mac
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ _LOOKS = 25
 _PAUSE_S = 0.1
 _FRESH_S = 2.0
 _UNKNOWN = "is not in the ledger"
+_REPLACED = "was merged into another file by a compaction, and is still there"
 
 
 def verify(root: Path) -> Verified:
@@ -120,8 +122,10 @@ def _check(log: Log) -> Iterator[Problem]:
         if wrong is not None:
             yield Problem(_name(log, path), wrong)
     unchecked = _unchecked(log)
+    yield from _moved(log, unchecked)
+    replaced = {log.layout.root / name for name in log.whereabouts.replaced}
     for path in log.layout.files():
-        if path not in expected and (path not in unchecked or path.is_symlink()):
+        if path not in expected and path not in replaced and (path not in unchecked or path.is_symlink()):
             yield Problem(log.layout.relative(path), _UNKNOWN)
     for session_id in journal.open_sessions(log.layout):
         for error in _open(log, session_id):
@@ -185,6 +189,7 @@ def _unchecked(log: Log) -> set[Path]:
     layout = log.layout
     found = journal.journal_files(layout) | {layout.entries, layout.checkpoint, layout.pending}
     found |= placing.under_way(layout, log.log_id, log.public_key)
+    found |= swapping.under_way(layout, log.log_id, log.public_key, log.ledger.entries)
     for session_id in journal.open_sessions(layout):
         for folder in ("episodes", "steps/*", "feedback/*"):
             found |= set(layout.root.glob(f"{folder}/{session_id}.*parquet*"))
@@ -210,15 +215,12 @@ def _expected(log: Log) -> dict[Path, Check]:
     }
     for rater_id, commitment in commitments.items():
         expected[layout.key_file(rater_id)] = _key(log, rater_id, commitment)
-    for entry in ledger.of("session"):
-        for file in entry.body["files"]:
-            path = layout.root / file["path"]
-            if "sha256" in file:
-                expected[path] = _sha256(file["sha256"])
-            elif entry.body["rater_id"] in commitments:
-                expected[path] = _feedback(log, entry.body["rater_id"], file)
-    for entry in ledger.of("redaction"):
-        expected |= {layout.root / file["path"]: _sha256(file["sha256"]) for file in entry.body["files"]}
+    for file in log.whereabouts.files.values():
+        path = layout.root / file.path
+        if file.sha256 is not None:
+            expected[path] = _sha256(file.sha256)
+        elif log.whereabouts.rater_of(file) in commitments:
+            expected[path] = _feedback(log, file)
     for entry in ledger.of("receipt"):
         expected |= {layout.root / path: _sha256(digest) for path, digest in entry.body["files"].items()}
     return expected
@@ -256,20 +258,38 @@ def _key(log: Log, rater_id: str, commitment: str) -> Check:
     return check
 
 
-def _feedback(log: Log, rater_id: str, file: Mapping[str, Any]) -> Check:
+def _feedback(log: Log, file: SealedFile) -> Check:
+    rater_id, sessions = log.whereabouts.rater_of(file), log.whereabouts.sessions
+
     def check(path: Path) -> str | None:
         try:
             key = keys.read(log.layout, rater_id)
         except LogError:
             return "can't be checked: its rater's key is damaged or missing"
-        if key.file_mac(path) != file["file_mac"]:
+        if key.file_mac(path) != file.file_mac:
             return "is not the bytes that the ledger commits to"
         try:
-            table = reader.read_parquet(log, path)
+            table = sealed.read(log.layout, file.path)
         except RlhfAuditError as error:
             return error.what
-        if canonical.hmac_hex(key.mac_key, "rows", canonical.table_bytes(table)) != file["rows_mac"]:
-            return "does not hold the rows that the ledger commits to"
+        for one in file.slices:
+            rows = canonical.table_bytes(table.slice(one.first_row, one.rows))
+            # What was entered when the session was sealed: no merging may alter an answer.
+            if canonical.hmac_hex(key.mac_key, "rows", rows) != rows_mac(sessions[one.session_id]):
+                return "does not hold the rows that the ledger commits to"
         return None
 
     return check
+
+
+def _moved(log: Log, unchecked: set[Path]) -> Iterator[Problem]:
+    """Name sessions of which a compaction has lost or doubled rows, and files that it should have removed."""
+    where = log.whereabouts
+    for session_id, facts in where.sessions.items():
+        for folder in (EPISODES, STEPS, FEEDBACK):
+            n_rows = sum(one.rows for _, one in where.of_session(session_id, folder))
+            if n_rows != facts[f"n_{folder}"]:
+                yield Problem("ledger/entries.jsonl", f"names {n_rows} of {session_id}'s rows of {folder}")
+    for path in sorted(log.layout.root / name for name in where.replaced):
+        if os.path.lexists(path) and path not in unchecked:
+            yield Problem(log.layout.relative(path), _REPLACED)

@@ -39,7 +39,7 @@ class Ours:
         from rlhf_audit.log import recorded
 
         log, facts = _read(folder)
-        for episode in recorded.episodes(log.layout, facts):
+        for episode in recorded.episodes(log, facts):
             columns = episode.columns
             final = np.asarray(episode.final_observation)[None]
             yield Episode(
@@ -62,7 +62,7 @@ class Ours:
         view = "steps_of_" + re.sub(r"[^A-Za-z0-9]", "_", env_id)
         return {
             "numpy by the log's reader": lambda: sum(
-                len(episode.columns) for episode in recorded.episodes(log.layout, facts)
+                len(episode.columns) for episode in recorded.episodes(log, facts)
             ),
             "numpy by pyarrow": lambda: _arrays(paths),
             "DuckDB, the log's views": lambda: int(connection.sql(f"{query} {view}").fetchall()[0][0]),

@@ -51,6 +51,9 @@ def fetch(log: Log, sql: str, values: Mapping[str, object] | None = None, only_s
         except (duckdb.ParserException, duckdb.CatalogException, duckdb.PermissionException):
             raise
         except duckdb.Error as error:
+            if log.refreshed():
+                # Files that it read may have been merged into others meanwhile.
+                return fetch(log, sql, values, only_select)
             # The query's fault, unless a file that it read is damaged.
             raise views.damaged_file(connection) or error from error
         except (TypeError, UnicodeError) as error:

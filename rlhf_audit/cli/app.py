@@ -17,6 +17,7 @@ from rlhf_audit import __version__
 from rlhf_audit.cli import (
     _console,
     audit,
+    compact,
     consent,
     demo,
     enroll,
@@ -53,6 +54,7 @@ VERBS = (
     erase,
     export,
     import_,
+    compact,
     verify,
     show,
     sql,

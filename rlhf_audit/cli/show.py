@@ -230,7 +230,7 @@ def _read_actions(
     for name in sorted(sessions):
         if acted[name]["action_space"]["type"] == "Discrete":
             continue
-        for episode in recorded.episodes(log.layout, reader.session_facts(log, name)):
+        for episode in recorded.episodes(log, reader.session_facts(log, name)):
             for number in range(len(episode.columns)):
                 if (episode.episode_id, number) in wanted:
                     found[episode.episode_id, number] = episode.columns.actions[number]

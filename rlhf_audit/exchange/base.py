@@ -63,7 +63,7 @@ class Trajectories:
     def episodes(self) -> Iterator[tuple[str, RecordedEpisode]]:
         """Yield session and episode, in the ledger's order, read anew: they may not fit into memory."""
         for facts in self.sessions:
-            for episode in recorded.episodes(self.log.layout, facts):
+            for episode in recorded.episodes(self.log, facts):
                 yield facts["session_id"], episode
 
     @property

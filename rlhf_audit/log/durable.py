@@ -105,6 +105,17 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
             stream.write(data)
 
 
+def unlink(paths: Iterable[Path]) -> None:
+    """Unlink those of these files that are there, and sync each folder once."""
+    folders = set()
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+            folders.add(path.parent)
+    for folder in sorted(folders):
+        sync_folder(folder)
+
+
 def destroy(path: Path, shared: bool = True) -> None:
     """Overwrite a file, sync, and unlink it: what it held is no longer on this disk's blocks.
 

@@ -10,6 +10,14 @@ from rlhf_audit.errors import UsageError
 _RATER = re.compile(r"r-[0-9a-f]{8}")
 _SESSION = re.compile(r"s-[0-9]{4,}")
 _ENV = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*(?:/[A-Za-z0-9][A-Za-z0-9_.:-]*)?")
+_MERGED = re.compile(r"c-([0-9]{4,})\.parquet")
+
+EPISODES, STEPS, FEEDBACK = "episodes", "steps", "feedback"
+"""The folders of sealed files."""
+SEALED = re.compile(
+    r"(?:episodes|steps/env=[^/'\"]+|feedback/rater_id=[^/'\"]+)/(?:s-[0-9]+(?:\.[0-9]+)?|c-[0-9]+)\.parquet"
+)
+"""A sealed file as the ledger names it: of one session, or merged from several."""
 
 
 def checked_rater_id(text: str) -> str:
@@ -58,15 +66,16 @@ class Layout:
         self.header = root / "log.json"
         self.lock = root / ".lock"
         self.placing = root / "placing.json"
+        self.compacting = root / "compacting.json"
         self.ledger = root / "ledger"
         self.entries = self.ledger / "entries.jsonl"
         self.checkpoint = self.ledger / "checkpoint"
         self.pending = self.ledger / "pending.json"
         self.ledger_lock = self.ledger / ".lock"
         self.terms = root / "terms"
-        self.episodes = root / "episodes"
-        self.steps = root / "steps"
-        self.feedback = root / "feedback"
+        self.episodes = root / EPISODES
+        self.steps = root / STEPS
+        self.feedback = root / FEEDBACK
         self.keys = root / "keys"
         self.journal = root / "journal"
         self.reports = root / "reports"
@@ -128,6 +137,30 @@ class Layout:
     def files(self) -> Iterator[Path]:
         """Yield every file and link below the log, sorted by name."""
         yield from sorted(path for path in self.root.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def folder_of(name: str) -> str:
+    """Return in which of the three folders a sealed file is.
+
+    >>> folder_of("steps/env=CartPole-v1/s-0001.parquet")
+    'steps'
+    """
+    return name.partition("/")[0]
+
+
+def merged_name(beside: str, number: int) -> str:
+    """Return the name of a merged file in the folder of another sealed file.
+
+    >>> merged_name("steps/env=CartPole-v1/s-0001.parquet", 2)
+    'steps/env=CartPole-v1/c-0002.parquet'
+    """
+    return f"{beside.rpartition('/')[0]}/c-{number:04d}.parquet"
+
+
+def merged_number(name: str) -> int:
+    """Return the number in a merged file's name; 0 for other files."""
+    match = _MERGED.fullmatch(name.rpartition("/")[2])
+    return int(match[1]) if match else 0
 
 
 def _numbered(session_id: str, number: int) -> str:

@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from rlhf_audit import canonical
 from rlhf_audit.errors import LogError, UsageError
-from rlhf_audit.log import durable
+from rlhf_audit.log import durable, intents
 from rlhf_audit.log.layout import Layout
 from rlhf_audit.log.ledger import Entry
 
@@ -74,9 +73,7 @@ def intend(layout: Layout, log_id: str, folder: Path, files: Mapping[str, bytes]
 
 def begin(layout: Layout, key: Ed25519PrivateKey, intent: Intent) -> None:
     """Write the intent; from now on no file of it is on the disk unknown to the log."""
-    body = {"schema": _SCHEMA} | asdict(intent)
-    signature = key.sign(canonical.json_bytes(body)).hex()
-    durable.write(layout.placing, canonical.json_bytes(body | {"signature": signature}) + b"\n")
+    intents.write(layout.placing, key, _SCHEMA, asdict(intent))
 
 
 def stage(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -119,22 +116,8 @@ def pending(layout: Layout, log_id: str, public_key: bytes) -> Intent | None:
     Raises:
         LogError: It is damaged, or is not this log's.
     """
-    if not os.path.lexists(layout.placing):
-        return None
-    try:
-        body = canonical.parse_object(canonical.read_file(layout.placing))
-        signature = bytes.fromhex(body.pop("signature"))
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, canonical.json_bytes(body))
-        if body.pop("schema") == _SCHEMA and body["log_id"] == log_id:
-            return Intent(**body)
-    except FileNotFoundError:
-        # Another process has ended it between the two looks.
-        return None
-    except PermissionError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, InvalidSignature) as error:
-        raise _not_ours("other content, or another signature") from error
-    raise _not_ours("another log's")
+    body = intents.read(layout.placing, _SCHEMA, log_id, public_key)
+    return None if body is None else Intent(**body)
 
 
 def under_way(layout: Layout, log_id: str, public_key: bytes) -> set[Path]:
@@ -148,15 +131,6 @@ def under_way(layout: Layout, log_id: str, public_key: bytes) -> set[Path]:
     waiting = [staged(layout.recorded_folder(intent.path) / name) for name in intent.files]
     half_written = [path.with_name(path.name + durable.TEMPORARY_SUFFIX) for path in waiting]
     return {layout.placing, *waiting, *half_written}
-
-
-def _not_ours(seen: str) -> LogError:
-    return LogError(
-        "placing.json is not as this log wrote it",
-        seen=seen,
-        needed="what a crash left there, as it was, or no such file",
-        fix="rlhf-audit verify LOG; remove placing.json when you know why",
-    )
 
 
 def staged(path: Path) -> Path:

@@ -1,18 +1,17 @@
 """Sealed sessions as frozen values and Arrow tables."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, overload
 
 import pyarrow as pa
 
 from rlhf_audit import schema
 from rlhf_audit.errors import UsageError, near
-from rlhf_audit.log import keys, recorded
-from rlhf_audit.log.layout import Layout, checked_session_id
+from rlhf_audit.log import keys, recorded, sealed
+from rlhf_audit.log.layout import EPISODES, FEEDBACK, STEPS, Layout, checked_session_id, folder_of
 from rlhf_audit.log.recorded import RecordedEpisode
 from rlhf_audit.log.store import Log
 from rlhf_audit.types import Feedback, Kind
@@ -29,7 +28,7 @@ class Episodes(Sequence[RecordedEpisode]):
         return int(self.facts["n_episodes"]) if self.facts["n_steps"] else 0
 
     def __iter__(self) -> Iterator[RecordedEpisode]:
-        return recorded.episodes(self.log.layout, self.facts) if len(self) else iter(())
+        return recorded.episodes(self.log, self.facts) if len(self) else iter(())
 
     @overload
     def __getitem__(self, index: int) -> RecordedEpisode: ...
@@ -72,13 +71,13 @@ class RecordedSession:
         """
         if not self.facts["n_feedback"]:
             return ()
-        path = self.log.layout.feedback_file(self.facts["rater_id"], self.session_id)
-        return tuple(_feedback(self.log, path)) if path.exists() else None
+        here = _has_feedback(self.log, self.session_id)
+        return tuple(_feedback(self.log, self.session_id)) if here else None
 
 
 def session_ids(log: Log) -> list[str]:
     """Return all sealed sessions in the ledger's order."""
-    return [entry.body["session_id"] for entry in log.ledger.of("session")]
+    return list(log.whereabouts.sessions)
 
 
 def session_facts(log: Log, session_id: str) -> Mapping[str, Any]:
@@ -88,9 +87,9 @@ def session_facts(log: Log, session_id: str) -> Mapping[str, Any]:
         UsageError: It holds no such session.
     """
     checked_session_id(session_id)
-    for entry in log.ledger.of("session"):
-        if entry.body["session_id"] == session_id:
-            return entry.body
+    facts = log.whereabouts.sessions.get(session_id)
+    if facts is not None:
+        return facts
     raise UsageError(
         f"there is no session {session_id}",
         seen=near(session_id, session_ids(log)) or f"{len(session_ids(log))} sessions",
@@ -147,15 +146,6 @@ def aliases(log: Log) -> dict[str, str]:
     return {rater_id: alias for rater_id, alias in found.items() if alias}
 
 
-def read_parquet(log: Log, path: Path) -> pa.Table:
-    """Read one sealed file.
-
-    Raises:
-        LogError: It is missing or is not Parquet.
-    """
-    return recorded.read(log.layout, log.layout.relative(path))
-
-
 def check_file(layout: Layout, name: str) -> None:
     """Check that a sealed file can be read and holds the columns of its folder.
 
@@ -166,7 +156,7 @@ def check_file(layout: Layout, name: str) -> None:
     Raises:
         LogError: It can't, or holds others.
     """
-    recorded.checked(layout, name, _SHAPES[name.partition("/")[0]])
+    sealed.checked(layout, name, _SHAPES[folder_of(name)])
 
 
 def _feedback_shape(_table: pa.Table) -> pa.Schema:
@@ -181,10 +171,10 @@ def _episodes_shape(table: pa.Table) -> pa.Schema:
     return schema.episodes(_type_of(table, "final_observation"))
 
 
-_SHAPES: Mapping[str, Callable[[pa.Table], pa.Schema]] = {
-    "episodes": _episodes_shape,
-    "steps": _steps_shape,
-    "feedback": _feedback_shape,
+_SHAPES: Mapping[str, sealed.Shape] = {
+    EPISODES: _episodes_shape,
+    STEPS: _steps_shape,
+    FEEDBACK: _feedback_shape,
 }
 
 
@@ -194,14 +184,23 @@ def _type_of(table: pa.Table, name: str) -> pa.DataType:
     return table.schema.field(number).type if number >= 0 else pa.list_(pa.float32())
 
 
-def _feedback(log: Log, path: Path) -> Iterator[Feedback]:
-    name = log.layout.relative(path)
-    table = recorded.checked(log.layout, name, _feedback_shape)
-    try:
-        for row in table.to_pylist():
-            row["kind"] = Kind(row["kind"])
-            yield Feedback(**{name: row[name] for name in Feedback.__dataclass_fields__})
-    except (ValueError, OverflowError) as error:
-        raise recorded.damaged(
-            f"{name} holds a value that can't be", "a kind or a time that nobody writes"
-        ) from error
+def _has_feedback(log: Log, session_id: str) -> bool:
+    """Say whether what was given in a session is there; it is not once its rater was erased."""
+    while True:
+        places = log.whereabouts.of_session(session_id, FEEDBACK)
+        if all((log.layout.root / file.path).exists() for file, _ in places):
+            return True
+        if not log.refreshed():
+            return False
+
+
+def _feedback(log: Log, session_id: str) -> Iterator[Feedback]:
+    for name, table in sealed.rows(log, session_id, FEEDBACK, _feedback_shape):
+        try:
+            for row in table.to_pylist():
+                row["kind"] = Kind(row["kind"])
+                yield Feedback(**{name: row[name] for name in Feedback.__dataclass_fields__})
+        except (ValueError, OverflowError) as error:
+            raise sealed.damaged(
+                f"{name} holds a value that can't be", "a kind or a time that nobody writes"
+            ) from error

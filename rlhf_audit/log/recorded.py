@@ -2,17 +2,18 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rlhf_audit import schema
 from rlhf_audit.errors import DamagedError, LogError
-from rlhf_audit.log.layout import Layout
+from rlhf_audit.log import sealed
+from rlhf_audit.log.layout import EPISODES, STEPS
+from rlhf_audit.log.store import Log
 from rlhf_audit.spaces import reading
 from rlhf_audit.spaces.base import Space
 from rlhf_audit.spaces.hashed import observation_space
@@ -147,33 +148,32 @@ class RecordedEpisode:
         return Steps(self.columns)
 
 
-def episodes(layout: Layout, facts: Mapping[str, Any]) -> Iterator[RecordedEpisode]:
+def episodes(log: Log, facts: Mapping[str, Any]) -> Iterator[RecordedEpisode]:
     """Yield a session's episodes, in order of streams and then of time.
 
-    In memory are the steps of one episode, and of no more than two parts.
+    In memory are the steps of one episode and no more than two row groups.
 
     Args:
-        layout: Of the log.
+        log: Where they are.
         facts: The ledger's of the session.
 
     Raises:
         LogError: A file is missing, damaged, or does not go with the others.
     """
-    record = facts["env"]
+    record, session_id = facts["env"], facts["session_id"]
     observation = observation_space(facts)
     action = reading.from_json(record["action_space"])
-    heads = [file["path"] for file in facts["files"] if file["path"].startswith("episodes/")]
-    parts = iter([file["path"] for file in facts["files"] if file["path"].startswith("steps/")])
+    heads = sealed.rows(log, session_id, EPISODES, lambda _: schema.episodes(observation.arrow))
+    parts = sealed.rows(log, session_id, STEPS, lambda _: schema.steps(observation.arrow, action.arrow))
     waiting = _Waiting()
-    for name in heads:
-        ended = checked(layout, name, lambda _: schema.episodes(observation.arrow))
+    name = EPISODES
+    for name, ended in heads:
         finals = _read(observation, ended.column("final_observation"), name)
         for number, head in enumerate(ended.drop_columns(["final_observation"]).to_pylist()):
             while len(waiting) < head["n_steps"]:
-                part = next(parts, None)
-                if part is None:
+                part, table = next(parts, (name, None))
+                if table is None:
                     raise _apart(name, f"{head['n_steps']} steps in an episode, of which some are missing")
-                table = checked(layout, part, lambda _: schema.steps(observation.arrow, action.arrow))
                 waiting.put(_columns(table, part, observation, action))
             if head["n_steps"] < 1:
                 # Nothing but a reset, which the episode after it goes on from.
@@ -188,73 +188,7 @@ def episodes(layout: Layout, facts: Mapping[str, Any]) -> Iterator[RecordedEpiso
                 behaviour_policy_sha256=head["behaviour_policy_sha256"],
             )
     if len(waiting) or next(parts, None) is not None:
-        raise _apart(heads[-1] if heads else "episodes", "steps of no episode")
-
-
-def checked(layout: Layout, name: str, shape: Callable[[pa.Table], pa.Schema]) -> pa.Table:
-    """Read a sealed file and check its columns: their names, types, and that nothing is missing in them.
-
-    Args:
-        layout: Of the log.
-        name: The file as the ledger names it.
-        shape: What schema a table of its own types must have.
-
-    Raises:
-        LogError: It is missing, no Parquet, or of another schema.
-    """
-    table = read(layout, name)
-    needed = shape(table)
-    like = all(map(_alike, table.schema.types, needed.types))
-    if table.schema.names != needed.names or not like:
-        raise damaged(f"{name} has other columns than log format {schema.FORMAT_VERSION}", "other columns")
-    for field in needed:
-        if not field.nullable and table.column(field.name).null_count:
-            raise damaged(f"{name} lacks values in its column {field.name}", "rows without one")
-    try:
-        return table.cast(needed)
-    except pa.ArrowException as error:
-        raise damaged(f"{name} holds values that can't be", "values of another length") from error
-
-
-def _alike(found: pa.DataType, needed: pa.DataType) -> bool:
-    """Say whether a type is the needed one, but for what Parquet alone does not tell of it."""
-    if pa.types.is_list(needed) or pa.types.is_fixed_size_list(needed):
-        listed = pa.types.is_list(found) or pa.types.is_fixed_size_list(found)
-        return listed and _alike(found.value_type, needed.value_type)
-    if pa.types.is_struct(needed) and pa.types.is_struct(found):
-        names = [[field.name for field in kind] for kind in (found, needed)]
-        return names[0] == names[1] and all(
-            _alike(a.type, b.type) for a, b in zip(found, needed, strict=True)
-        )
-    if pa.types.is_large_binary(needed):
-        return bool(pa.types.is_binary(found) or found == needed)
-    return bool(found == needed)
-
-
-def read(layout: Layout, name: str) -> pa.Table:
-    """Read one sealed file.
-
-    Raises:
-        LogError: It is missing or is not Parquet.
-    """
-    path = layout.root / name
-    try:
-        if not path.is_file():
-            # A pipe in its place would be waited for.
-            raise damaged(f"{name} is {'not a file' if path.exists() else 'missing'}", "no such file")
-        # Not by `read_table`: that would read "rater_id=…" out of the folder's name into a column.
-        table = pq.ParquetFile(path).read(use_threads=False)
-        table.validate(full=True)
-        return table
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise damaged(f"{name} can't be read", "no Parquet, or a damaged one") from error
-
-
-def damaged(what: str, seen: str) -> LogError:
-    """Return the error for a sealed file that is not as it was."""
-    return LogError(
-        what, seen=seen, needed="the sealed Parquet file as it was recorded", fix="rlhf-audit verify LOG"
-    )
+        raise _apart(name, "steps of no episode")
 
 
 def plain_numbers(actions: Sequence[Any]) -> Sequence[Any]:
@@ -288,7 +222,7 @@ def _read(space: Space, column: pa.ChunkedArray, name: str) -> Sequence[Any]:
     try:
         return space.read(column)
     except (DamagedError, pa.ArrowException, ValueError, TypeError, KeyError, IndexError) as error:
-        raise damaged(f"{name} holds values that can't be", "values of another space") from error
+        raise sealed.damaged(f"{name} holds values that can't be", "values of another space") from error
 
 
 class _Waiting:
@@ -331,4 +265,4 @@ def _joined(columns: Sequence[Any]) -> Any:
 
 
 def _apart(name: str, seen: str) -> LogError:
-    return damaged(f"{name} and the session's steps don't go together", seen)
+    return sealed.damaged(f"{name} and the session's steps don't go together", seen)

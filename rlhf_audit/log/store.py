@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from filelock import FileLock, Timeout
 
 from rlhf_audit import __version__, canonical
 from rlhf_audit.clock import Clock, SystemClock, to_text
-from rlhf_audit.errors import DamagedError, LockedError, LogError, UsageError
-from rlhf_audit.log import checkpoint, durable, ledger, placing
+from rlhf_audit.errors import DamagedError, LockedError, UsageError
+from rlhf_audit.log import checkpoint, durable, header, ledger, placing, swapping
 from rlhf_audit.log.layout import Layout
+from rlhf_audit.log.whereabouts import MERGED, Whereabouts
 from rlhf_audit.schema import FORMAT_VERSION
 from rlhf_audit.seeds import Entropy, SystemEntropy
 
-# Written after a report that an erasure made again, and saying nothing that the report shows.
-_AFTERMATH = ("report", "report-removed", "erasure-done", "receipt")
+# Written after a report that an erasure made again, or about files alone: saying nothing that a report shows.
+_AFTERMATH = ("report", "report-removed", "erasure-done", "receipt", MERGED)
 # As durable writes name them.
 _TERMS = re.compile(r"[0-9a-f]{64}\.md(\.tmp)?")
 _RECORDED_VERSIONS = ("gymnasium", "numpy", "pyarrow")
@@ -48,11 +49,32 @@ class Log:
         self.entropy = entropy or SystemEntropy()
         self._signing_key = signing_key
         self._held = False
-        self.header = _read_header(self.layout)
+        self.header = header.read(self.layout)
         self.log_id: str = self.header["log_id"]
         self.public_key = bytes.fromhex(self.header["public_key"])
         self.ledger = ledger.Ledger(self.layout, f"rlhf_audit/{self.log_id}", self.public_key)
         self.ledger.load()
+        self._folded: tuple[object, Whereabouts] | None = None
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """Where the rows of each session are, by the ledger as it was read last."""
+        entries = self.ledger.entries
+        # Reading the ledger makes a new list.
+        if self._folded is None or self._folded[0] is not entries:
+            self._folded = entries, Whereabouts(entries)
+        return self._folded[1]
+
+    def refreshed(self) -> bool:
+        """Read the ledger again if another process has appended to it; say whether it had.
+
+        For readers, who take no lock: a file that is gone may have been merged into another.
+        """
+        if self._held or not self.ledger.changed_on_disk():
+            return False
+        size = len(self.ledger.entries)
+        self.ledger.load()
+        return len(self.ledger.entries) != size
 
     @property
     def is_held(self) -> bool:
@@ -121,22 +143,44 @@ class Log:
         """
         with self.writing():
             intent = placing.intend(self.layout, self.log_id, folder, files, event)
-            try:
+            with self._settled():
                 placing.begin(self.layout, self.signing_key, intent)
                 placing.stage(folder, files)
                 if not intent.entered(self.ledger.entries):
                     self.append(event, {**facts, "path": intent.path, "files": intent.files})
-            except BaseException:
-                # What can't be done now is done at the next opening.
-                with contextlib.suppress(OSError, DamagedError):
-                    self.ledger.load()
-                    self._resolve()
-                raise
-            self._resolve()
         return intent.files
 
+    def swap(self, intent: swapping.Intent, make: Callable[[], Mapping[str, Any]]) -> None:
+        """Put merged files in the place of others together with the entry that says so: both, or neither.
+
+        Args:
+            intent: Which.
+            make: Writes the new files; returns the body of the entry.
+
+        Raises:
+            OSError: The disk refused. Either nothing is changed, or, where the entry had been made by then,
+                the next opening of the log removes the old files.
+        """
+        with self.writing(), self._settled():
+            swapping.begin(self.layout, self.signing_key, intent)
+            self.append(MERGED, make())
+
+    @contextlib.contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Carry an intent out at the end, forwards or backwards, as the ledger then says."""
+        try:
+            yield
+        except BaseException:
+            # What can't be done now is done at the next opening.
+            with contextlib.suppress(OSError, DamagedError):
+                self.ledger.load()
+                self._resolve()
+            raise
+        self._resolve()
+
     def _resolve(self) -> None:
-        placing.resolve(self.layout, self.log_id, self.public_key, self.ledger.entries)
+        for intents in (placing, swapping):
+            intents.resolve(self.layout, self.log_id, self.public_key, self.ledger.entries)
 
     def data_head(self) -> ledger.Head:
         """Return the head as of the last entry that changes data: no report changes its own subject."""
@@ -190,7 +234,7 @@ def _fill(
     layout: Layout, clock: Clock, entropy: Entropy, key: Ed25519PrivateKey, terms: bytes | None
 ) -> None:
     log_id = entropy.token(8).hex()
-    header = {
+    facts = {
         "format_version": FORMAT_VERSION,
         "log_id": log_id,
         "created_at": to_text(clock.now()),
@@ -198,7 +242,7 @@ def _fill(
         "versions": {"rlhf_audit": __version__}
         | {name: metadata.version(name) for name in _RECORDED_VERSIONS},
     }
-    raw = canonical.json_bytes(header) + b"\n"
+    raw = canonical.json_bytes(facts) + b"\n"
     _make_folders(layout)
     origin = f"rlhf_audit/{log_id}"
     ledger.create(layout, origin, key)
@@ -278,39 +322,3 @@ def _make_folders(layout: Layout) -> None:
             durable.make_folder(folder)
             if folder in (layout.keys, layout.journal):
                 folder.chmod(0o700)
-
-
-def _read_header(layout: Layout) -> dict[str, Any]:
-    try:
-        raw = canonical.read_file(layout.header)
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise LogError(
-            "there is no log here",
-            seen=f"no log.json in {os.fspath(layout.root)!r}",
-            needed="a folder made by init",
-            fix="rlhf-audit init LOG",
-        ) from error
-    try:
-        header = canonical.parse_object(raw)
-        version = header["format_version"]
-        if version == FORMAT_VERSION and canonical.json_bytes(header) + b"\n" == raw:
-            bytes.fromhex(header["public_key"]), str(header["log_id"])
-            return header
-    except (ValueError, KeyError, TypeError) as error:
-        raise _not_ours("log.json can't be read", "no JSON object of ours") from error
-    if version == FORMAT_VERSION:
-        raise _not_ours("log.json is not as init wrote it", "other bytes")
-    raise LogError(
-        "this log is of another format",
-        seen=f"log.json says format {ascii(version)[:40]}",
-        needed=f"format {FORMAT_VERSION}",
-        fix="install the rlhf-audit that wrote it, or a newer one",
-    )
-
-
-def _not_ours(what: str, seen: str) -> LogError:
-    return LogError(
-        what, seen=seen, needed="the file as init wrote it", fix="rlhf-audit verify LOG, or put it back"
-    )

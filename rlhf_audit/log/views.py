@@ -4,9 +4,9 @@ The same text (``script``) can be pasted into any DuckDB shell; a test does so. 
 folder without letting them write there, so a stranger's SQL may only be passed on if it is a single SELECT.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -16,11 +16,9 @@ import pyarrow as pa
 
 from rlhf_audit.clock import to_text
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import keys, reader
-from rlhf_audit.log.layout import Layout
+from rlhf_audit.log import keys, reader, viewed
+from rlhf_audit.log.layout import SEALED, Layout
 from rlhf_audit.log.store import Log
-from rlhf_audit.spaces import reading
-from rlhf_audit.spaces.hashed import HASHED, observation_space
 
 # The columns of the views that read files, also where there is no file yet.
 _COLUMNS: Mapping[str, Mapping[str, str]] = {
@@ -72,31 +70,6 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = {
         "rater_id": "VARCHAR",
     },
 }
-_FOLDERS = {"episodes": "episode_rows", "steps": "step_rows", "feedback": "feedback_rows"}
-_SEALED = re.compile(
-    r"(?:episodes|steps/env=[^/'\"]+|feedback/rater_id=[^/'\"]+)/s-[0-9]+(?:\.[0-9]+)?\.parquet"
-)
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Sealed files whose rows have one type.
-
-    Attributes:
-        view: Which view reads them.
-        env_id: Of what environment; empty for feedback.
-        vector: Whether observations are vectors of numbers.
-        number: Whether actions are single whole numbers.
-        native: The view in which they are shown in their own types; empty for other files than steps.
-        paths: The files.
-    """
-
-    view: str
-    env_id: str
-    vector: bool
-    number: bool
-    native: str
-    paths: Sequence[Path]
 
 
 def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None = None) -> str:
@@ -109,14 +82,17 @@ def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | 
     """
     entries = _quoted(str(log.layout.entries.resolve()))
     lines = f"CREATE VIEW ledger_lines AS SELECT json FROM read_ndjson_objects({entries});"
-    return "\n".join(["SET TimeZone = 'UTC';", lines, _views(log, as_of, groups)])
+    files = viewed.files(log)
+    values = [f"({_quoted(path)}, {_quoted(session)}, {rows})" for path, session, rows in viewed.slices(log)]
+    body = f"VALUES {', '.join(values)}" if values else "SELECT '', '', 0 WHERE false"
+    slices = f"CREATE VIEW sealed_slices(path, session_id, rows) AS {body};"
+    return "\n".join(["SET TimeZone = 'UTC';", lines, slices, _views(files, as_of, groups)])
 
 
-def _views(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None) -> str:
-    files = _sealed_files(log)
+def _views(files: viewed.Files, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None) -> str:
     parts = []
     for view, columns in _COLUMNS.items():
-        selects = [_select(group) for group in files if group.view == view]
+        selects = [_select(kind, paths) for kind, paths in files.items() if kind.view == view]
         empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items())
         body = "\nUNION ALL ".join(selects) or f"SELECT {empty} WHERE false"
         parts.append(f"CREATE VIEW {view} AS\n{body};")
@@ -129,71 +105,35 @@ def _views(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | 
     return "\n".join([*parts, text])
 
 
-def _select(files: _Files) -> str:
+def _select(kind: viewed.Kind, paths: Sequence[Path]) -> str:
     """Return a SELECT of the view's columns; what is no vector or no single number is NULL there."""
-    if files.view == "feedback_rows":
+    if kind.view == "feedback_rows":
         return (
-            f"SELECT * FROM read_parquet({_listed(files.paths)}, hive_partitioning = true, "
+            f"SELECT * FROM read_parquet({_listed(paths)}, hive_partitioning = true, "
             "hive_types = {'rater_id': VARCHAR})"
         )
-    kept = {"observation": files.vector, "final_observation": files.vector, "action": files.number}
+    kept = {"observation": kind.vector, "final_observation": kind.vector, "action": kind.number}
     columns = [
-        f"{_quoted(files.env_id)} AS env_id"
-        if name == "env_id"
-        else f"{name if kept.get(name, True) else 'NULL'}::{kind} AS {name}"
-        for name, kind in _COLUMNS[files.view].items()
+        f"{_quoted(kind.env_id)} AS env_id"
+        if name == "env_id" and kind.env_id
+        else f"{name if kept.get(name, True) else 'NULL'}::{sql_type} AS {name}"
+        for name, sql_type in _COLUMNS[kind.view].items()
     ]
-    return f"SELECT {', '.join(columns)} FROM read_parquet({_listed(files.paths)}, hive_partitioning = false)"
+    return f"SELECT {', '.join(columns)} FROM read_parquet({_listed(paths)}, hive_partitioning = false)"
 
 
-def _native(files: Sequence[_Files]) -> list[str]:
+def _native(files: viewed.Files) -> list[str]:
     """Return views of each environment's steps in the types of its own spaces, as steps_of_CartPole_v1."""
     found = []
-    for group in files:
-        if group.view == "step_rows":
-            body = f"SELECT * FROM read_parquet({_listed(group.paths)}, hive_partitioning = false)"
-            found.append(f'CREATE VIEW "{group.native}" AS {body};')
+    for kind, paths in files.items():
+        if kind.native:
+            body = f"SELECT * FROM read_parquet({_listed(paths)}, hive_partitioning = false)"
+            found.append(f'CREATE VIEW "{kind.native}" AS {body};')
     return found
-
-
-def _native_name(env_id: str, hashed: bool, types: str, known: dict[str, str]) -> str:
-    """Return the name of a view for these types; another one where the first was of other types."""
-    name = ("hashed_" if hashed else "") + "steps_of_" + re.sub(r"[^A-Za-z0-9]", "_", env_id)
-    number = 1
-    # DuckDB takes capitals and small letters of a name for the same.
-    while known.setdefault((f"{name}_{number}" if number > 1 else name).lower(), types) != types:
-        number += 1
-    return f"{name}_{number}" if number > 1 else name
 
 
 def _listed(paths: Sequence[Path]) -> str:
     return "[" + ",\n    ".join(_quoted(str(path.resolve())) for path in paths) + "]"
-
-
-def _sealed_files(log: Log) -> list[_Files]:
-    """Return the files that the ledger names and that are there: none of a rater whose erasure has begun."""
-    erased = {entry.body["rater_id"] for entry in log.ledger.of("erasure-intent")}
-    found: dict[tuple[str, str, bool, bool, str], list[Path]] = {}
-    known: dict[str, str] = {}
-    for entry in log.ledger.of("session"):
-        env = entry.body["env"]
-        hashed = entry.body["observations"] == HASHED
-        spaces = observation_space(entry.body).arrow, reading.from_json(env["action_space"]).arrow
-        native = _native_name(env["env_id"], hashed, f"{env['env_id']} {spaces}", known)
-        for file in entry.body["files"]:
-            path = log.layout.root / file["path"]
-            view = _FOLDERS[file["path"].partition("/")[0]]
-            if path.is_file() and not ("rows_mac" in file and entry.body["rater_id"] in erased):
-                own = ("", False, False, "")
-                if view != "feedback_rows":
-                    own = (env["env_id"], *_kinds(*spaces), native if view == "step_rows" else "")
-                found.setdefault((view, *own), []).append(path)
-    return [_Files(*key, sorted(paths)) for key, paths in sorted(found.items())]
-
-
-def _kinds(observation: pa.DataType, action: pa.DataType) -> tuple[bool, bool]:
-    vector = pa.types.is_fixed_size_list(observation) and not pa.types.is_boolean(observation.value_type)
-    return bool(vector), bool(pa.types.is_integer(action))
 
 
 def connect(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
@@ -202,6 +142,16 @@ def connect(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
     Raises:
         LogError: A sealed file is not Parquet of this format.
     """
+    while True:
+        try:
+            return _connected(log, as_of)
+        except LogError:
+            # What could not be read may have been merged into another file meanwhile.
+            if not log.refreshed():
+                raise
+
+
+def _connected(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config={"threads": 1, "temp_directory": ""})
     try:
         # Only what the views read: the keys are not among it.
@@ -212,11 +162,14 @@ def connect(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
         connection.execute("LOAD json; LOAD parquet")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET TimeZone = 'UTC'")
-        files = [path for group in _sealed_files(log) for path in group.paths]
-        connection.execute("SET VARIABLE sealed_files = ?", [[str(path.resolve()) for path in files]])
+        files = viewed.files(log)
+        paths = [str(path.resolve()) for group in files.values() for path in group]
+        connection.execute("SET VARIABLE sealed_files = ?", [paths])
+        connection.execute("SET VARIABLE ledger_bytes = ?", [sum(len(line) + 1 for line in log.ledger.lines)])
         # The lines as they were checked, not the file, which another process may be writing to.
         connection.register("ledger_lines", pa.table({"json": [line.decode() for line in log.ledger.lines]}))
-        connection.execute(_views(log, as_of, consented_groups(log, as_of)))
+        connection.register("sealed_slices", _table(viewed.slices(log)))
+        connection.execute(_views(files, as_of, consented_groups(log, as_of)))
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
         found = unreadable(connection, error)
@@ -234,19 +187,39 @@ def damaged_file(connection: duckdb.DuckDBPyConnection) -> LogError | None:
     Reads every file: for when a query has failed.
     """
     try:
-        row = connection.execute("SELECT getvariable('sealed_files')").fetchone()
+        row = connection.execute("SELECT getvariable('sealed_files'), getvariable('ledger_bytes')").fetchone()
     except duckdb.Error:
         # What broke the query may have broken the connection.
         return None
-    for text in (row and row[0]) or ():
-        if not _SEALED.search(text):
+    paths, n_bytes = row or ((), 0)
+    for text in paths or ():
+        if not SEALED.search(text):
             # A link has led out of the log, where the views may not read.
             return told(duckdb.Error("a link that leads out of the log"))
+        layout = Layout(Path(text.removesuffix(_name(text))))
         try:
-            reader.check_file(Layout(Path(text.removesuffix(_name(text)))), _name(text))
+            reader.check_file(layout, _name(text))
         except LogError as error:
-            return error
+            return _gone_on(layout, n_bytes) or error
     return None
+
+
+def _gone_on(layout: Layout, n_bytes: int) -> LogError | None:
+    """Return what is told where the log has gone on since it was read: the file may be merged by now."""
+    with contextlib.suppress(OSError):
+        if layout.entries.stat().st_size != n_bytes:
+            return LogError(
+                "the log has changed while it was read",
+                seen="a file that is not there any more, and new entries in the ledger",
+                needed="all of the files that the query began with",
+                fix="run this again",
+            )
+    return None
+
+
+def _table(slices: Sequence[tuple[str, str, int]]) -> pa.Table:
+    shape = pa.schema([("path", pa.string()), ("session_id", pa.string()), ("rows", pa.int64())])
+    return pa.table([list(column) for column in zip(*slices, strict=True)] or [[], [], []], schema=shape)
 
 
 def unreadable(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> LogError:
@@ -257,7 +230,7 @@ def unreadable(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> Lo
 def told(error: duckdb.Error) -> LogError:
     """Return what a user is told of DuckDB's error when there is no connection to ask any more."""
     first = str(error).strip().split("\n")[0]
-    match = _SEALED.search(first)
+    match = SEALED.search(first)
     return LogError(
         f"{_name(match[0]) if match else 'a file of this log'} can't be read",
         # Without the way to the log: a home folder may be in it.
@@ -269,7 +242,7 @@ def told(error: duckdb.Error) -> LogError:
 
 def _name(path: str) -> str:
     """Return a sealed file's path as the ledger names it."""
-    folders = [*_SEALED.finditer(path)]
+    folders = [*SEALED.finditer(path)]
     return folders[-1][0] if folders else path.rpartition("/")[2]
 
 

@@ -1,5 +1,6 @@
 -- The views of a log. views.py puts in the ledger's lines, the lists of files and $as_of, the time at which
--- consent is judged. Nothing here reads the keys: groups come in as the table `consented_groups`.
+-- consent is judged. Nothing here reads the keys: groups come in as the table `consented_groups`, and which
+-- rows of which session a file holds as `sealed_slices`.
 
 CREATE VIEW ledger AS
 SELECT (json->>'seq')::BIGINT AS seq, (json->>'at')::TIMESTAMPTZ AS noted_at, json->>'event' AS event,
@@ -32,16 +33,12 @@ SELECT body->>'rater_id' AS rater_id,
 FROM ledger WHERE event IN ('erasure-intent', 'erasure-halted', 'erasure-done', 'receipt')
 GROUP BY ALL;
 
+-- A row for each session in each sealed file: a merged one holds several.
 CREATE VIEW files AS
-SELECT file->>'path' AS path, session_id,
-       CASE WHEN file->>'rows_mac' IS NOT NULL THEN rater_id END AS rater_id,
-       (file->>'rows')::BIGINT AS rows
-FROM (
-    SELECT unnest((body->'files')::JSON[]) AS file, body->>'session_id' AS session_id,
-           body->>'rater_id' AS rater_id
-    FROM ledger WHERE event = 'session'
-)
-WHERE file->>'rows_mac' IS NULL OR rater_id NOT IN (SELECT rater_id FROM erasures);
+SELECT f.path, f.session_id, CASE WHEN f.path LIKE 'feedback/%' THEN s.rater_id END AS rater_id,
+       f.rows::BIGINT AS rows
+FROM sealed_slices f JOIN sessions s USING (session_id)
+WHERE f.path NOT LIKE 'feedback/%' OR s.rater_id NOT IN (SELECT rater_id FROM erasures);
 
 CREATE VIEW withdrawals AS
 SELECT w.body->>'rater_id' AS rater_id,

@@ -22,7 +22,9 @@ def taught_by(log: Log, rater_id: str) -> list[Artefact]:
 
 
 def session_files(log: Log, session_ids: Iterable[str], watched: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """Return path and digest of every sealed file of these sessions, in the ledger's order.
+    """Return path and digest of every file of these sessions as they were sealed, in the ledger's order.
+
+    Where their rows are by now is no matter: what the ledger said of them then, it says for ever.
 
     Args:
         log: Where they are.

@@ -96,7 +96,7 @@ def load(log: Log, connection: duckdb.DuckDBPyConnection, env_id: str, interface
     for acted in _numbered(rows.column("acted_in"))[1]:
         facts = reader.session_facts(log, acted)
         _check(facts, interface)
-        for episode in recorded.episodes(log.layout, facts):
+        for episode in recorded.episodes(log, facts):
             own = places.get(episode.episode_id)
             if own is None:
                 # Nobody has rated anything in it.

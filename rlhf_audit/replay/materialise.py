@@ -97,7 +97,7 @@ def _played(log: Log, facts: Mapping[str, Any], waiting: Path) -> list[tuple[int
             parts.append((event["stream"], event["part"]))
 
     full = {**facts, "observations": FULL}
-    made = resimulate.moments(facts, recorded.episodes(log.layout, facts))
+    made = resimulate.moments(facts, recorded.episodes(log, facts))
     with ThreadPoolExecutor(1) as beside:
         for stream, moments in itertools.groupby(made, key=lambda one: one.episode.stream):
             kind = kind_of(full, facts["session_id"], stream)

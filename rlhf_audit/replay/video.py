@@ -141,7 +141,7 @@ def _pictures(
     whole = space["type"] == "Discrete"
     words = meanings.action_meanings(facts["env"]["env_id"], int(space["n"])) if whole else ()
     total = 0.0
-    for made in resimulate.moments(facts, recorded.episodes(log.layout, facts), frames=True):
+    for made in resimulate.moments(facts, recorded.episodes(log, facts), frames=True):
         step, said = made.step, list[Remark]()
         if step is None:
             doing, number = "the end", len(made.episode.steps)

@@ -202,6 +202,7 @@ def _needs_healing(log: Log) -> bool:
     return (
         log.layout.pending.exists()
         or log.layout.placing.exists()
+        or log.layout.compacting.exists()
         or any(log.layout.ledger.glob(f"*{durable.TEMPORARY_SUFFIX}"))
         or any(log.layout.journal.glob("*"))
         or bool(plan.unfinished(log))

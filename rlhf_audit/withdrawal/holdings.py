@@ -13,6 +13,7 @@ from rlhf_audit.errors import LogError
 from rlhf_audit.log import artefacts, durable, keys
 from rlhf_audit.log.artefacts import Artefact, ArtefactKind
 from rlhf_audit.log.store import Log
+from rlhf_audit.log.whereabouts import SealedFile
 from rlhf_audit.policy import lineage, store
 
 
@@ -174,9 +175,8 @@ def readable_key(log: Log, rater_id: str) -> keys.RaterKey | None:
 def rows(log: Log, rater_id: str, known: Mapping[str, Mapping[str, Any]]) -> list[Holding]:
     """Return the files of rows that the ledger names, and links of other names in the rater's folder."""
     layout = log.layout
-    own = [entry.body for entry in log.ledger.of("session") if entry.body["rater_id"] == rater_id]
-    files = {file["path"]: file for body in own for file in body["files"] if "rows_mac" in file}
-    macs = {file["file_mac"] for file in files.values()}
+    files = {file.path: file for file in log.whereabouts.of_rater(rater_id)}
+    macs = {file.file_mac for file in files.values()}
     secret = readable_key(log, rater_id)
     inodes = {note["inode"] for note in known.values() if note["state"] == State.THEIRS}
 
@@ -188,7 +188,7 @@ def rows(log: Log, rater_id: str, known: Mapping[str, Mapping[str, Any]]) -> lis
         place = Path(os.path.realpath(layout.feedback), name.removeprefix("feedback/"))
         return Holding(Kind.ROWS, name, layout.root / name, place, is_theirs, n)
 
-    found = [holding(path, file["rows"]) for path, file in files.items()]
+    found = [holding(path, file.rows) for path, file in files.items()]
     folder = layout.rater_folder(rater_id)
     links = [] if folder.is_symlink() else [path for path in folder.rglob("*") if path.is_symlink()]
     strays = [holding(layout.relative(path), 0) for path in links if layout.relative(path) not in files]
@@ -197,12 +197,12 @@ def rows(log: Log, rater_id: str, known: Mapping[str, Mapping[str, Any]]) -> lis
 
 def steps(log: Log, rater_id: str) -> list[Holding]:
     """Return the trajectories from which answers could be worked out: those of a live policy's sessions."""
-    return [
-        digested(log, Kind.STEPS, file["path"], log.layout.root / file["path"], {file["sha256"]})
-        for entry in log.ledger.of("session")
-        for file in entry.body["files"]
-        if entry.body["rater_id"] == rater_id and entry.body["learn"] and "sha256" in file
-    ]
+    return [trajectory(log, file) for file in log.whereabouts.taught_by(rater_id)]
+
+
+def trajectory(log: Log, file: SealedFile) -> Holding:
+    """Return a file of steps or episodes."""
+    return digested(log, Kind.STEPS, file.path, log.layout.root / file.path, {str(file.sha256)})
 
 
 def of_artefact(log: Log, kind: Kind, found: Artefact, ours: bool = True) -> list[Holding]:

@@ -105,18 +105,18 @@ def make(log: Log, rater_id: str) -> Plan:
         return _begun(log, begun)
     register.rater(log, rater_id)
     layout = log.layout
-    own = [entry.body for entry in log.ledger.of("session") if entry.body["rater_id"] == rater_id]
-    files = [file for body in own for file in body["files"] if "rows_mac" in file]
+    own = [facts for facts in log.whereabouts.sessions.values() if facts["rater_id"] == rater_id]
+    files = list(log.whereabouts.of_rater(rater_id))
     open_rows, open_sessions = _open_rows(log, rater_id)
     return Plan(
         rater_id,
-        sum(file["rows"] for file in files) + open_rows,
+        sum(file.rows for file in files) + open_rows,
         tuple(
             [layout.relative(layout.key_file(rater_id))]
-            + [file["path"] for file in files]
+            + [file.path for file in files]
             + [layout.relative(layout.journal_folder(name)) for name in open_sessions]
         ),
-        tuple(body["session_id"] for body in own if body["learn"]),
+        tuple(facts["session_id"] for facts in own if facts["learn"]),
         tuple(
             {
                 "name": entry.facts["name"],

@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 
 from rlhf_audit import canonical
 from rlhf_audit.errors import DamagedError, LogError
-from rlhf_audit.log import artefacts, durable, journal, reader, sealing
+from rlhf_audit.log import artefacts, durable, journal, sealing
 from rlhf_audit.log.artefacts import Artefact, ArtefactKind
+from rlhf_audit.log.layout import EPISODES, STEPS
 from rlhf_audit.log.store import Log
+from rlhf_audit.log.whereabouts import SealedFile
 from rlhf_audit.policy import lineage, store
 from rlhf_audit.withdrawal import holdings
 from rlhf_audit.withdrawal.holdings import Holding, Kind, Look, State
@@ -99,13 +101,18 @@ class Removal:
         if any(entry.body["session_id"] == session_id for entry in log.ledger.of("redaction")):
             return
         files, before = [], len(self.blocked)
-        for file in reader.session_facts(log, session_id)["files"]:
-            if "sha256" in file:
-                with self.trying(file["path"]):
-                    digest = self._redacted(file)
-                    files += [{"path": file["path"], "rows": file["rows"], "sha256": digest}] * bool(digest)
+        for file in self._trajectories(session_id):
+            with self.trying(file.path):
+                # A merged file holds several sessions, all of one teacher: it is blanked with the first.
+                digest = file.sha256 if file.redacted else self._redacted(file)
+                files += [{"path": file.path, "rows": file.rows, "sha256": digest}] * bool(digest)
         if len(self.blocked) == before:
             log.append("redaction", {"session_id": session_id, "files": files})
+
+    def _trajectories(self, session_id: str) -> list[SealedFile]:
+        where = self.log.whereabouts
+        places = [where.of_session(session_id, folder) for folder in (STEPS, EPISODES)]
+        return [file for slices in places for file, _ in slices]
 
     def _artefact(self, kind: Kind, found: Artefact, ours: bool) -> None:
         for holding in holdings.of_artefact(self.log, kind, found, ours):
@@ -208,11 +215,10 @@ class Removal:
                 durable.destroy_marked(look.real)
         journal.discard(layout, session_id)
 
-    def _redacted(self, file: Mapping[str, Any]) -> str | None:
+    def _redacted(self, file: SealedFile) -> str | None:
         """Blank one file of steps or episodes; return its new digest, None if it could not stay."""
-        path = self.log.layout.root / file["path"]
-        holding = holdings.digested(self.log, Kind.STEPS, file["path"], path, {file["sha256"]})
-        look = holding.look()
+        holding = holdings.trajectory(self.log, file)
+        look, path = holding.look(), holding.path
         if look.state is State.BLOCKED:
             self.blocked.setdefault(holding.name, look.problem)
             return None

@@ -18,7 +18,7 @@ AT_ONCE = 2
 MEMORY = Path("/dev/shm")
 """Where nobody waits for a disk: a kill, unlike a power cut, is the same in any file system."""
 SERIES = (
-    ("library", "kill", 500),
+    ("library", "kill", 400),
     ("learn", "kill", 50),
     ("vector", "kill", 100),
     ("record", "kill", 100),
@@ -27,6 +27,8 @@ SERIES = (
     ("seal", "kill", 50),
     ("seal-varying", "kill", 50),
     ("seal-vector", "kill", 50),
+    ("compact", "kill", 50),
+    ("compact-varying", "kill", 50),
     ("library", "change", 1),
     ("vector", "change", 1),
     ("varying", "change", 1),
@@ -36,6 +38,8 @@ SERIES = (
     ("seal", "change", 1),
     ("seal-varying", "change", 1),
     ("seal-vector", "change", 1),
+    ("compact", "change", 1),
+    ("compact-varying", "change", 1),
     ("record", "tear", 1),
     ("library", "line", 37),
     ("varying", "line", 67),

@@ -20,15 +20,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "kills"))
 
+import compact_world
 import crash_points
 import crash_rig
 import small_log
 
 from rlhf_audit.consent import register, terms
 from rlhf_audit.errors import RlhfAuditError
-from rlhf_audit.log import artefacts, checkpoint, keys, placing, reader, store
+from rlhf_audit.log import artefacts, checkpoint, compaction, keys, placing, reader, store
 from rlhf_audit.log.artefacts import ArtefactKind
 from rlhf_audit.log.store import Log
+from rlhf_audit.log.whereabouts import MERGED
 from rlhf_audit.policy import lineage
 from rlhf_audit.recording.record import Request, record
 from rlhf_audit.replay import retrain
@@ -105,6 +107,33 @@ def _init(home: Path, note: Note) -> None:
     note("created")
 
 
+def _few(home: Path) -> None:
+    compact_world.few(home / "log")
+    (home / "read.json").write_text(json.dumps(_read(home)))
+
+
+def _compact(home: Path, note: Note) -> None:
+    compaction.compact(Log(home / "log"))
+    note("compacted")
+
+
+def _read(home: Path) -> dict[str, str]:
+    log = Log(home / "log")
+    return {name: compact_world.session(log, name) for name in reader.session_ids(log)}
+
+
+def _merged(home: Path, told: list[Any]) -> None:
+    """All of the old files or all of the new, and every row in them once."""
+    log = Log(home / "log")
+    assert set(compact_world.sealed(log)) == compact_world.named(log)
+    assert _read(home) == json.loads((home / "read.json").read_text())
+    entries = list(log.ledger.of(MERGED))
+    assert len(entries) in (0, 1) and not log.layout.compacting.exists()
+    assert len(entries) == 1 or told in ([], [REFUSED])
+    done = compaction.compact(log)
+    assert bool(done.files) == (not entries) and verify(home / "log").ok
+
+
 def _in_place(home: Path, told: list[Any]) -> None:
     """The ledger names what is there, no more and no less; what was told holds."""
     log = Log(home / "log")
@@ -158,6 +187,7 @@ SCENARIOS = {
     "report-inside": Scenario(_report, functools.partial(_publish, inside=True), _in_place),
     "report-outside": Scenario(_report, functools.partial(_publish, inside=False), _in_place),
     "enroll": Scenario(_raters, _enrol, _enrolled),
+    "compact": Scenario(_few, _compact, _merged),
     "init": Scenario(lambda home: None, _init, _created),
 }
 

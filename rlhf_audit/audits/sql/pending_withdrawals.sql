@@ -33,7 +33,7 @@ given AS (
   GROUP BY rater_id
 ),
 stored AS (
-  SELECT rater_id, count(*) AS n
+  SELECT rater_id, count(DISTINCT path) AS n
   FROM files
   GROUP BY rater_id
 ),

@@ -22,6 +22,8 @@ from rlhf_audit.types import Transition
 AT_ONCE = 1 << 12
 """How many steps are made from columns at a time: one by one is slower, all together takes much memory."""
 
+_HEAD = ("episode_id", "episode", "stream", "reset_seed", "reset_options", "behaviour_policy_sha256")
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -148,6 +150,22 @@ class RecordedEpisode:
         return Steps(self.columns)
 
 
+def columns(log: Log, facts: Mapping[str, Any]) -> Iterator[Columns]:
+    """Yield a session's steps as columns, a row group at a time: the fastest way to all of them.
+
+    Args:
+        log: Where they are.
+        facts: The ledger's of the session.
+
+    Raises:
+        LogError: A file is missing or damaged.
+    """
+    observation, action = observation_space(facts), reading.from_json(facts["env"]["action_space"])
+    shape = schema.steps(observation.arrow, action.arrow)
+    for name, table in sealed.rows(log, facts["session_id"], STEPS, lambda _: shape):
+        yield _columns(table, name, observation, action)
+
+
 def episodes(log: Log, facts: Mapping[str, Any]) -> Iterator[RecordedEpisode]:
     """Yield a session's episodes, in order of streams and then of time.
 
@@ -164,28 +182,26 @@ def episodes(log: Log, facts: Mapping[str, Any]) -> Iterator[RecordedEpisode]:
     observation = observation_space(facts)
     action = reading.from_json(record["action_space"])
     heads = sealed.rows(log, session_id, EPISODES, lambda _: schema.episodes(observation.arrow))
-    parts = sealed.rows(log, session_id, STEPS, lambda _: schema.steps(observation.arrow, action.arrow))
+    parts = columns(log, facts)
     waiting = _Waiting()
     name = EPISODES
     for name, ended in heads:
         finals = _read(observation, ended.column("final_observation"), name)
-        for number, head in enumerate(ended.drop_columns(["final_observation"]).to_pylist()):
+        for number, head in enumerate(ended.select([*_HEAD, "n_steps"]).to_pylist()):
             while len(waiting) < head["n_steps"]:
-                part, table = next(parts, (name, None))
-                if table is None:
+                part = next(parts, None)
+                if part is None:
                     raise _apart(name, f"{head['n_steps']} steps in an episode, of which some are missing")
-                waiting.put(_columns(table, part, observation, action))
+                waiting.put(part)
             if head["n_steps"] < 1:
                 # Nothing but a reset, which the episode after it goes on from.
                 taken = _columns(_empty(observation, action), name, observation, action)
             else:
                 taken = waiting.take(head["n_steps"])
             yield RecordedEpisode(
-                **{key: head[key] for key in ("episode_id", "episode", "stream", "reset_seed")},
-                reset_options=head["reset_options"],
+                **{key: head[key] for key in _HEAD},
                 columns=taken,
                 final_observation=finals[number],
-                behaviour_policy_sha256=head["behaviour_policy_sha256"],
             )
     if len(waiting) or next(parts, None) is not None:
         raise _apart(name, "steps of no episode")

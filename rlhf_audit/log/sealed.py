@@ -67,7 +67,7 @@ def read(layout: Layout, name: str) -> pa.Table:
         LogError: It is missing or is not Parquet.
     """
     with opened(layout, name) as file:
-        table = file.read()
+        table = file.read(use_threads=False)
         table.validate(full=True)
         return table
 
@@ -137,7 +137,7 @@ def _stretch(layout: Layout, file: SealedFile, first: int, end: int, shape: Shap
             stop = start + metadata.row_group(number).num_rows
             low, high = max(first, start), min(end, stop)
             if low < high:
-                table = parquet.read_row_group(number)
+                table = parquet.read_row_group(number, use_threads=False)
                 table.validate(full=True)
                 yield _checked(table.slice(low - start, high - low), file.path, shape)
             start = stop

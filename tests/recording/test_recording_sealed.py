@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from session_world import CART_POLE, ENVIRONMENTS, Presses, enrolled, new_log, rate, script
 
 from rlhf_audit import schema
+from rlhf_audit.log import reader, recorded
 from rlhf_audit.log.store import Log
 
 _OBSERVATION = {
@@ -112,3 +114,13 @@ def test_nothing_is_nested_padded_or_shared_between_raters(log: Log) -> None:
     heads = pq.ParquetFile(log.layout.episodes_file("s-0001")).read().to_pylist()
     steps = pq.ParquetFile(log.layout.steps_file(CART_POLE, "s-0001")).read().num_rows
     assert sum(head["n_steps"] for head in heads) == steps
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_columns_of_a_session_are_those_of_its_episodes(log: Log, number: int) -> None:
+    facts = reader.session_facts(log, f"s-{number + 1:04d}")
+    whole = recorded.Columns.joined(list(recorded.columns(log, facts)))
+    by_episode = recorded.Columns.joined([one.columns for one in recorded.episodes(log, facts)])
+    assert len(whole) == facts["n_steps"] > 0
+    for name, column in vars(by_episode).items():
+        np.testing.assert_array_equal(np.asarray(getattr(whole, name)), np.asarray(column))

@@ -17,9 +17,9 @@ N = 60
 def kept(tmp_path):
     """What our recorder kept of 60 steps of CartPole, several episodes among them."""
     opened = Ours().open(make("CartPole-v1"), tmp_path)
-    opened.reset(seed=1)
+    opened.env.reset(seed=1)
     base.play(opened, actions(make("CartPole-v1"), N))
-    opened.close()
+    opened.env.close()
     return list(Ours().episodes(tmp_path))
 
 

@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check bench bench-record docs sweep-learning sweep-kill sweep-tamper peers clean
+.PHONY: demo test check bench bench-record docs sweep-learning sweep-kill sweep-tamper sweep-long sweep-golden peers clean
 
 demo: $(STAMP)
 	$(VENV)/bin/rlhf-audit demo demo
@@ -62,6 +62,12 @@ sweep-kill: $(STAMP)
 
 sweep-tamper: $(STAMP)
 	$(PYTHON) -m pytest -n 2 -m sweep -k tamper
+
+sweep-long: $(STAMP)
+	$(PYTHON) -m pytest -m sweep -k "million or for_long"
+
+sweep-golden: $(STAMP)
+	$(PYTHON) -m pytest -n 2 -m sweep -k "golden or every_space"
 
 # One environment for each library that an export is opened in: some of them can't live together.
 PEERS := .peers

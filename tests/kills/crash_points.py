@@ -87,6 +87,11 @@ def change(n: int, home: Path) -> None:
     sys.addaudithook(hook)
 
 
+def torn(home: Path) -> Path:
+    """Return what says that steps after the last answer may be lost: as in a power cut, nobody had synced them."""
+    return home.parent / "torn"
+
+
 def tear(n: int, home: Path) -> None:
     points, plain_fsync = itertools.count(1), os.fsync
     synced = {path.stat().st_ino: path.stat().st_size for path in home.rglob("*") if path.is_file()}
@@ -97,6 +102,7 @@ def tear(n: int, home: Path) -> None:
             old = synced.get(status.st_ino, 0)
             if stat.S_ISREG(status.st_mode):
                 os.truncate(f"/proc/self/fd/{descriptor}", old + max(0, status.st_size - old) // 2)
+            torn(home).touch()
             os._exit(CRASHED)
         plain_fsync(descriptor)
         synced[status.st_ino] = os.fstat(descriptor).st_size

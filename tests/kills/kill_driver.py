@@ -24,6 +24,7 @@ import crash_rig
 import kill_acts as acts
 import kill_worlds as world
 import small_log
+from crash_points import torn
 from crash_rig import Scenario
 
 from rlhf_audit import determinism
@@ -108,9 +109,12 @@ def account(home: Path, told: list[Any], complete: bool, in_flight: int = 1) -> 
     assert all(fact == known[key(fact)] for fact in told), "the acts differ from run to run"
     assert len(set(there) - set(acknowledged)) <= in_flight, "more is there than was ever on its way"
     assert not complete or facts["told"] or set(there) == set(known)
+    owed = len(acknowledged)
+    while owed and torn(home).exists() and acknowledged[owed - 1][0] != "rating":
+        owed -= 1
     return {
         "acknowledged": len(acknowledged),
-        "lost": sum(name not in there for name in acknowledged),
+        "lost": sum(name not in there for name in acknowledged[:owed]),
         "duplicated": sum(count - 1 for count in there.values()),
         "wrong": sum(fact != known.get(key(fact)) for fact in kept),
     }

@@ -7,10 +7,11 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -198,7 +199,7 @@ def open_again(record: EnvRecord, frames: bool = False) -> gym.Env[Any, Any]:
     spec = record.spec
     kept = {**spec["kwargs"], "max_episode_steps": spec["max_episode_steps"]}
     given = {name: value for name, value in kept.items() if value is not None}
-    env = open_env(record.env_id, frames, **given)
+    env = open_env(_importing(record), frames, **given)
     try:
         for wrapper in spec["additional_wrappers"]:
             module, _, name = wrapper["entry_point"].partition(":")
@@ -219,6 +220,17 @@ def open_again(record: EnvRecord, frames: bool = False) -> gym.Env[Any, Any]:
     return env
 
 
+def _importing(record: EnvRecord) -> str:
+    """Return the record's id; with its module, as ``module:Id-v0``, if gymnasium has not registered it.
+
+    A script had imported that itself: gymnasium then keeps the id alone.
+    """
+    env_id, entry_point = record.env_id, str(record.spec["entry_point"])
+    module = entry_point.partition(":")[0]
+    known = ":" in env_id or env_id in gym.registry or env_id.startswith("ALE/")
+    return env_id if known or not re.fullmatch(r"[A-Za-z_][\w.]*", module) else f"{module}:{env_id}"
+
+
 def check_same(record: EnvRecord, env: gym.Env[Any, Any], *, versions: bool = True) -> None:
     """Refuse an environment that is not the one in the record.
 
@@ -231,6 +243,9 @@ def check_same(record: EnvRecord, env: gym.Env[Any, Any], *, versions: bool = Tr
         EnvMismatchError: Names the first difference.
     """
     here = describe(env)
+    if here.env_id == f"{here.env_id.partition(':')[0]}:{record.env_id}":
+        # The same by its whole name.
+        here = replace(here, env_id=record.env_id, spec={**here.spec, "id": record.spec["id"]})
     parts = ["env_id", "spec", "observation_space", "action_space"] + ["versions"] * versions
     for part in parts:
         difference = _first_difference(part, getattr(record, part), getattr(here, part))

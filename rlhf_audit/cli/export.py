@@ -45,6 +45,7 @@ def run(
         "names": dict(made.names),
         "steps": content.steps,
         "episodes": content.episodes,
+        "left_out": list(content.left_out),
         "files": dict(made.files),
     }
     rated = f"{_console.many(content.rows, 'row')} of feedback by {_console.many(len(made.names), 'rater')}"
@@ -52,6 +53,10 @@ def run(
         f"{to}: {rated}, {_console.many(content.steps, 'step')}"
         f" in {_console.many(content.episodes, 'episode')}"
     )
+    if content.left_out:
+        text += (
+            f"\nLeft out, since only digests of its observations are there: {', '.join(content.left_out)}."
+        )
     if not recipient:
         text += "\nNo recipient is noted: an erasure will not be able to say who has it (--recipient TEXT)."
     _console.emit("export", log.ledger.head, result, text, as_json)

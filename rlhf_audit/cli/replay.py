@@ -8,7 +8,7 @@ import typer
 
 from rlhf_audit.cli import _console, _tables
 from rlhf_audit.cli._options import AsJson, LogPath, open_log
-from rlhf_audit.errors import CheckFailedError, UsageError
+from rlhf_audit.errors import CheckFailedError, ReplayError, UsageError
 from rlhf_audit.log.store import Log
 
 if TYPE_CHECKING:
@@ -53,13 +53,20 @@ def run(
     if materialise is not None or video is not None:
         return _made(log, names, materialise, video, as_json)
     played = []
+    unplayed: dict[str, str] = {}
     with _console.Progress() as progress:
         for done, name in enumerate(names):
             progress.count("session", done + 1, len(names))
-            played.append(rollout.replay(log, name))
+            try:
+                played.append(rollout.replay(log, name))
+            except (ReplayError, UsageError) as error:
+                if len(names) == 1:
+                    raise
+                # The others may still be the same.
+                unplayed[name] = error.what
     first = next((one.difference for one in played if one.difference is not None), None)
     result = {
-        "identical": first is None,
+        "identical": first is None and not unplayed,
         "steps": sum(one.steps for one in played),
         "first_difference": None if first is None else asdict(first),
         "sessions": [
@@ -72,10 +79,16 @@ def run(
             }
             for one in played
         ],
+        "unplayed": unplayed,
     }
-    text = "\n".join(_tables.prose(_line(one), rest="  ") for one in played) or "This log holds no sessions."
+    lines = [_line(one) for one in played]
+    lines += [
+        f"{name}: can't be played here: {why} (replay it alone to be told more)"
+        for name, why in unplayed.items()
+    ]
+    text = "\n".join(_tables.prose(line, rest="  ") for line in lines) or "This log holds no sessions."
     _console.emit("replay", log.ledger.head, result, text, as_json)
-    return 0 if first is None else CheckFailedError.exit_code
+    return 0 if result["identical"] else CheckFailedError.exit_code
 
 
 def _made(log: Log, names: list[str], folder: Path | None, film: Path | None, as_json: bool) -> int:

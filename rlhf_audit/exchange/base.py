@@ -105,11 +105,13 @@ class Export:
         purpose: What every rater in it has agreed to.
         raters: Their names in this export, and only here.
         environments: One after the other, by name.
+        left_out: Sessions of which only digests of the observations were kept.
     """
 
     purpose: str
     raters: tuple[str, ...]
     environments: tuple[Trajectories, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -13,6 +13,7 @@ from rlhf_audit.exchange.base import FEEDBACK, Export, Trajectories
 from rlhf_audit.log import views
 from rlhf_audit.log.store import Log
 from rlhf_audit.spaces import reading
+from rlhf_audit.spaces.hashed import HASHED
 from rlhf_audit.types import Purpose
 
 _ROWS = """
@@ -37,7 +38,7 @@ def select(log: Log, purpose: Purpose) -> tuple[Export, dict[str, str]]:
 
     Raises:
         ConsentError: Nobody has agreed, or there is nothing of theirs.
-        UsageError: Only digests of the observations were kept.
+        UsageError: Only digests of the observations were kept of all that might go.
     """
     connection = views.connect(log, log.clock.now())
     try:
@@ -46,7 +47,16 @@ def select(log: Log, purpose: Purpose) -> tuple[Export, dict[str, str]]:
         own = set(views.query(connection, _OWN, [purpose.value]).column("session_id").to_pylist())
     finally:
         connection.close()
-    sessions = _sessions(log, own, rows)
+    found = _sessions(log, own, rows)
+    thin = [facts["session_id"] for facts in found if facts["observations"] == HASHED]
+    sessions = [facts for facts in found if facts["observations"] != HASHED]
+    if thin and not sessions:
+        raise UsageError(
+            f"the observations of {thin[0]} are not in the log",
+            seen="their digests only",
+            needed="observations",
+            fix=f"rlhf-audit replay LOG {thin[0]} --materialise DIR makes Parquet files of them",
+        )
     if not sessions:
         raise ConsentError(
             f"nothing may be handed out for {purpose}",
@@ -65,7 +75,8 @@ def select(log: Log, purpose: Purpose) -> tuple[Export, dict[str, str]]:
     names = _names(log, theirs)
     named = rows.append_column("rater", pa.array([names[rater] for rater in given], pa.string()))
     named = named.select(["episode_id", "step", *FEEDBACK.names])
-    return Export(purpose.value, tuple(sorted(names.values())), _by_environment(log, sessions, named)), names
+    by_environment = _by_environment(log, sessions, named)
+    return Export(purpose.value, tuple(sorted(names.values())), by_environment, tuple(thin)), names
 
 
 def _sessions(log: Log, own: set[str], rows: pa.Table) -> list[Mapping[str, Any]]:
@@ -75,16 +86,8 @@ def _sessions(log: Log, own: set[str], rows: pa.Table) -> list[Mapping[str, Any]
     for entry in log.ledger.of("session"):
         facts = entry.body
         allowed = facts["session_id"] in own or (facts["session_id"] in rated and not facts["learn"])
-        if not (allowed and facts["n_steps"]):
-            continue
-        if facts.get("observations", "full") != "full":
-            raise UsageError(
-                f"the observations of {facts['session_id']} are not in the log",
-                seen="their digests only",
-                needed="observations",
-                fix=f"rlhf-audit replay LOG {facts['session_id']} --materialise",
-            )
-        found.append(facts)
+        if allowed and facts["n_steps"]:
+            found.append(facts)
     return found
 
 

@@ -259,6 +259,10 @@ class _Events:
             # One that was begun before its part's end may come after it.
             if not 0 <= mark["part"] < self._parts[mark["stream"]] or not 0 <= mark["from"] <= mark["slots"]:
                 raise ValueError("a mark of another part")
+            side = mark["side"] or [0, 0]
+            whole = len(side) == 2 and all(isinstance(one, int) and 0 <= one < 1 << 63 for one in side)
+            if not whole or not 0 <= mark["crc32"] < 1 << 32 or mark["slots"] > 1 << 33:
+                raise ValueError("a mark of something else")
 
 
 def _check_fields(event: str, body: Any, fields: Mapping[str, tuple[type, ...]]) -> None:

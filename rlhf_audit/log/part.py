@@ -4,12 +4,10 @@ What is stored here survives a kill at once, a power cut once it is synced. Slot
 what was done then; an episode of T steps takes T + 1 slots, the last of which holds its final observation.
 """
 
-import errno
 import mmap
 import os
-import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,7 +18,9 @@ import pyarrow as pa
 
 from rlhf_audit.errors import LogError
 from rlhf_audit.log import durable
+from rlhf_audit.log.side_stream import SideStream
 from rlhf_audit.spaces.base import Array, Space
+from rlhf_audit.spaces.fitting import fitted
 
 TERMINATED, TRUNCATED, KNOWN, END = 1, 2, 4, 8
 """Flags of a slot: how its step ended, whether the probability is known, and that no step was made there."""
@@ -29,7 +29,6 @@ _BYTES = 16 << 20
 _MOST_SLOTS = 1 << 18
 _MOST_VARYING = 1 << 14
 """What varies in size is not counted beforehand, and is held in memory when it is sealed."""
-_CHUNK = 1 << 20
 _PAGE = mmap.PAGESIZE
 _FRAMES, _MOST_TOGETHER = 512, 4
 """Frames compress by what stood before them in their file: so many are sealed together, of so many parts."""
@@ -155,8 +154,11 @@ class Part:
     def observe(self, slot: int, value: Any) -> None:
         """Store an observation."""
         if self.shape.observation.parts is not None:
-            for column, piece in zip(self.observations, self.shape.observation.split(value), strict=True):
-                column[slot] = piece
+            space = self.shape.observation
+            for column, part, piece in zip(
+                self.observations, space.parts or (), space.split(value), strict=True
+            ):
+                column[slot] = fitted(part, piece)
 
     def act(self, slot: int, value: Any) -> None:
         """Store an action."""
@@ -224,98 +226,6 @@ class Part:
             os.close(self._descriptor)
             if self.side is not None:
                 self.side.close()
-
-
-class SideStream:
-    """What varies in size, as a stream of Arrow record batches of one row: whole up to a torn end.
-
-    A slot whose storing was interrupted may have a second row; the last one counts.
-
-    Args:
-        path: Its file; appended to, or begun.
-        schema: Of the rows.
-        reading: It is there, and is only read.
-    """
-
-    def __init__(self, path: Path, schema: pa.Schema, *, reading: bool = False) -> None:
-        self._schema = schema
-        self._stream = path.open("rb" if reading else "a+b", buffering=0)
-        self._path = path
-        self._writing = threading.Lock()
-        self._summed = (0, 0)
-        self._last: Mapping[str, Any] = {}
-        if not reading and not self._stream.tell():
-            self._write(schema.serialize())
-
-    def put(self, row: Mapping[str, Any]) -> None:
-        """Append one row, in one write."""
-        self._write(pa.RecordBatch.from_pylist([row], self._schema).serialize())
-        self._last = row
-
-    def _write(self, data: pa.Buffer) -> None:
-        with self._writing:
-            written = self._stream.write(data)
-            if written != data.size:
-                # What follows a torn row would be lost.
-                os.ftruncate(self._stream.fileno(), self._size() - (written or 0))
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def go_on_from(self, before: "SideStream") -> None:
-        """Begin with the observation at which another stream ends."""
-        self.put({**before._last, "slot": 0, "action": None, "info": None})
-
-    def summed(self) -> list[int]:
-        """Return how many bytes there are, and their CRC-32."""
-        with self._writing:
-            size = self._size()
-        start, running = self._summed
-        running = crc32_of(self._stream.fileno(), start, size, running)
-        self._summed = size, running
-        return [size, running]
-
-    def rows(self) -> pa.Table:
-        """Return the rows of slots 0, 1, …, as far as there are any."""
-        data = self._path.read_bytes()
-        reader = pa.ipc.MessageReader.open_stream(data)
-        batches = []
-        try:
-            reader.read_next_message()
-            while True:
-                batches.append(pa.ipc.read_record_batch(reader.read_next_message(), self._schema))
-        except (StopIteration, EOFError, pa.ArrowException, OSError):
-            table = pa.Table.from_batches(batches, self._schema)
-        return _last_of_each(table)
-
-    def sync(self) -> None:
-        """Bring the rows to the disk."""
-        os.fsync(self._stream.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-
-    def crc32(self, size: int) -> int | None:
-        """Return the checksum of the first ``size`` bytes; None where there are fewer."""
-        return None if self._size() < size else crc32_of(self._stream.fileno(), 0, size)
-
-    def _size(self) -> int:
-        return os.fstat(self._stream.fileno()).st_size
-
-
-def crc32_of(descriptor: int, start: int, stop: int, running: int = 0) -> int:
-    """Return the CRC-32 of bytes ``start`` up to ``stop`` of a file, or of those of them that are there."""
-    while start < stop and (data := os.pread(descriptor, min(_CHUNK, stop - start), start)):
-        running = zlib.crc32(data, running)
-        start += len(data)
-    return running
-
-
-def _last_of_each(table: pa.Table) -> pa.Table:
-    """Return the last row of each slot; what does not follow the row before it was never whole."""
-    slots = table.column("slot").to_numpy()
-    astray = np.flatnonzero(~np.isin(np.diff(slots, prepend=-1), (0, 1)))
-    slots = slots[: astray[0] if len(astray) else len(slots)]
-    return table.take(pa.array(np.flatnonzero(np.diff(slots, append=-1))))
 
 
 def part_file(folder: Path, stream: int, number: int) -> Path:

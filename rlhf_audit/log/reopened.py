@@ -222,6 +222,9 @@ def check(folder: Path, number: int, known: KnownPart, kind: TrajectoryKind) -> 
         return None if gone else _damaged(path, "no such file", "a part of the session")
     try:
         with contextlib.closing(_opened(path, known, kind)) as part:
+            count = int(part.count[0])
+            if _same_boot(known) and not known.synced <= count <= part.slots + 1:
+                return _damaged(path, f"{count} slots", f"{known.synced} to {part.slots + 1}")
             _check_marks(part, known)
     except LogError as error:
         # Unless it was sealed this very moment.

@@ -9,12 +9,13 @@ episode, for nobody knows what the environment has done; so no slot is stored tw
 """
 
 import concurrent.futures
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from rlhf_audit.errors import LogError, UsageError
+from rlhf_audit.log import refusals
 from rlhf_audit.log.part import END, KNOWN, TERMINATED, TRUNCATED, Part, boot, let_go
 from rlhf_audit.log.unsealed import Mark, OpenPart, Put, TrajectoryKind, Unsealed
 from rlhf_audit.types import episode_id
@@ -48,8 +49,11 @@ class Trajectory:
         self._next: Future[Part] | None
         self._sealing: Future[None] | None = None
         self._closed = False
+        self._thread = threading.get_ident()
         self._i = self._start = 0
-        self._observations: Any
+        self._flat: Any
+        parts = kind.shape.observation.parts or ()
+        self._width = parts[0].shape[0] if len(parts) == 1 and len(parts[0].shape) == 1 else 0
         self._begins: Any
         self._seeds: Any
         self._current: OpenPart
@@ -81,13 +85,11 @@ class Trajectory:
             OSError: There is no room on the disk.
         """
         self.end()
+        self._thread = threading.get_ident()
         limit = self._room()
         current, i = self._current, self._i
-        if self._plain:
-            self._observations[i] = observation
-        else:
-            current.part.observe(i, observation)
-            current.part.beside(i, observation, acted=False)
+        current.part.observe(i, observation)
+        current.part.beside(i, observation, acted=False)
         if reset_options is not None or behaviour_policy_sha256 is not None:
             told = {"reset_options": reset_options, "behaviour_policy_sha256": behaviour_policy_sha256}
             self._put({"event": "episode", "stream": self._kind.stream, "episode": episode, **told})
@@ -117,6 +119,7 @@ class Trajectory:
         """
         if not self._plain:
             return None
+        width = self._width
 
         def step(action: Any) -> StepResult:
             try:
@@ -131,7 +134,14 @@ class Trajectory:
                 if terminated or truncated:
                     self._flag(i, terminated, truncated, None)
                 after = i + 1
-                self._observations[after] = observation
+                if width:
+                    # Takes nothing but the very dtype and length.
+                    try:
+                        self._flat[after * width : after * width + width] = observation
+                    except (ValueError, TypeError):
+                        self._current.part.observe(after, observation)
+                else:
+                    self._current.part.observe(after, observation)
                 self._count[0] = self._i = after
             except BaseException:
                 self.end()
@@ -151,6 +161,10 @@ class Trajectory:
     def noted(self, marks: Sequence[Mark]) -> None:
         """Take to heart that these marks are on the disk."""
         self._parts.noted(marks)
+
+    def disown(self) -> None:
+        """Store nothing any more, and leave what is stored as it is: it is another process's."""
+        self._limit, self._closed, self._episode = -1, True, None
 
     def close(self) -> None:
         """End the episode and seal what is left. May be called again.
@@ -178,13 +192,13 @@ class Trajectory:
         # What is mapped goes with its last array.
         nothing: Any = memoryview(b"")
         self._env_rewards = self._flags = self._count = self._probabilities = nothing
-        self._observations = self._actions = self._begins = self._seeds = nothing
+        self._flat = self._actions = self._begins = self._seeds = nothing
         del self._current
 
     def _go_on_in(self, opened: OpenPart) -> None:
         """Store in another part from now on."""
         part = opened.part
-        observations = part.observations[0] if part.observations else part.flags
+        flat = part.observations[0].reshape(-1).data if self._width else None
         one_number = part.actions and part.actions[0].ndim == 1 and part.actions[0].dtype.kind == "i"
         actions: Any = part.actions[0] if part.actions else part.flags
         # A number is stored faster through a memoryview than through an array.
@@ -204,7 +218,7 @@ class Trajectory:
             self._count,
             self._begins,
             self._seeds,
-            self._observations,
+            self._flat,
             self._actions,
             self._probabilities,
             self._current,
@@ -216,7 +230,7 @@ class Trajectory:
         ) = (
             -start if begun else 0,
             *views,
-            observations,
+            flat,
             actions,
             part.probabilities,
             opened,
@@ -246,7 +260,7 @@ class Trajectory:
         if terminated or truncated or probability is not None:
             self._flag(i, terminated, truncated, probability)
         after = i + 1
-        self._observations[after] = observation
+        self._current.part.observe(after, observation)
         self._count[0] = self._i = after
 
     def _append_any(
@@ -279,18 +293,15 @@ class Trajectory:
 
     def _at_limit(self) -> None:
         if self._episode is None and not self._closed:
-            raise not_begun()
+            raise refusals.not_begun()
+        if threading.get_ident() != self._thread:
+            raise refusals.another_thread()
         self._limit = self._room()
 
     def _room(self) -> int:
         """Make sure of room for a slot; return up to which there is, or before which to look again."""
         if self._closed:
-            raise LogError(
-                "the session is closed",
-                seen=f"a step of {self._kind.session_id} after its end",
-                needed="an open session",
-                fix="record a new one",
-            )
+            raise refusals.closed(self._kind.session_id)
         half = self._current.part.slots // 2
         if self._next is None and self._i >= half:
             self._next = self._beside.submit(self._parts.prepared, self._current.number + 1)
@@ -330,10 +341,3 @@ class Trajectory:
         self._put({"event": "part", **where, "slots": part.slots, "boot": boot()})
         told = {} if self._episode is None else self._current.told
         return OpenPart(number, part, {one: told[one] for one in (self._episode,) if one in told})
-
-
-def not_begun() -> UsageError:
-    """Return the error for a step where no episode has begun, or after one that failed."""
-    return UsageError(
-        "no episode has begun", seen="a step before reset, or after one that failed", needed="reset() first"
-    )

@@ -135,6 +135,11 @@ class SessionWriter:
             self._journal.feedback(row, marks)
             self._noted(marks)
 
+    def disown(self) -> None:
+        """Store nothing any more: in a process that was forked off."""
+        for trajectory in self._streams.values():
+            trajectory.disown()
+
     def weights(self, sha256: str) -> None:
         """Record the digest of the live weights."""
         self._journal.weights(sha256)
@@ -276,6 +281,9 @@ def _place_trajectories(log: Log, left: LeftOpen) -> list[dict[str, Any]]:
     for stream, known in left.parts.items():
         moved = {part for (of, part), (steps, _) in places.items() if of == stream and steps.exists()}
         reopened.finish(folder, known, kind_of(left.meta, session_id, stream), moved)
+    for file in files:
+        # A journal may name a digest of what was only sealed now.
+        _checked(log, *file)
     there = [staged if staged.exists() else place for staged, place, _ in files]
     n_steps = sum(_rows(log, path) for path in there[1::2] if path.exists())
     n_told = sum(_n_steps(path) for path in there[::2] if path.exists())

@@ -5,6 +5,7 @@ import json
 import logging
 import operator
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,8 @@ from rlhf_audit.errors import UsageError
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.trajectory import Trajectory
 from rlhf_audit.log.writer import SessionFacts, SessionWriter, recover
-from rlhf_audit.spaces import reading
+from rlhf_audit.seeds import child_seed
+from rlhf_audit.spaces import fitting, reading
 from rlhf_audit.spaces.base import Space
 from rlhf_audit.spaces.fixed import PlainSpace
 from rlhf_audit.spaces.hashed import FULL, HASHED
@@ -27,6 +29,7 @@ from rlhf_audit.types import Feedback, Grant, Kind, Purpose
 
 _LOGGER = logging.getLogger("rlhf_audit")
 _SEEDS = range(-(2**63), 2**63)
+_OPEN: "weakref.WeakSet[LibrarySession]" = weakref.WeakSet()
 
 
 class ConsentedWriter(SessionWriter):
@@ -105,14 +108,31 @@ class LibrarySession:
         self._process = os.getpid()
         self._position = self._episodes = 0
         self.closed = False
+        _OPEN.add(self)
 
     def begin(self, stream: int, seed: int | None, options: str | None, observation: Any) -> Trajectory:
         """Begin an episode; return where its steps go."""
-        _check_observation(self.observation_space, observation)
+        fitting.check(self.observation_space, observation)
+        self.permitted()
         number, self._episodes = self._episodes, self._episodes + 1
         trajectory = self.writer.stream(stream)
         trajectory.begin(number, seed, observation, options)
         return trajectory
+
+    def fresh_seed(self) -> int:
+        """Return the seed of an episode that no other goes on to: the first, and one after a failure."""
+        return child_seed(self.seed, "reset", self._episodes) % 2**31
+
+    def permitted(self) -> None:
+        """Raise a ConsentError if the grant has ended: withdrawn, also by another process, or expired."""
+        now = self.log.clock.now()
+        if now >= self.writer.grant.expires_at or self.log.ledger.changed_on_disk():
+            self.writer.check(now)
+
+    def disown(self) -> None:
+        """Record nothing any more: in a process that was forked off this is another one's session."""
+        self.closed = True
+        self.writer.disown()
 
     def rate(self, where: tuple[str, int] | None, value: float, latency_s: float) -> None:
         """Record an answer about the step before ``where``; it is on the disk when this returns."""
@@ -155,10 +175,22 @@ class LibrarySession:
 
 
 def ended() -> UsageError:
-    """Return the error for a recorder that was closed."""
+    """Return the error for a recorder that was closed, or that a forked process has a copy of."""
     return UsageError(
-        "this recorder was closed", seen="a sealed session", needed="an open one", fix="make a new recorder"
+        "this recorder was closed, or is the copy that a forked process has",
+        seen="no session of this process",
+        needed="an open one",
+        fix="make a new recorder",
     )
+
+
+def _disown() -> None:
+    for session in list(_OPEN):
+        session.disown()
+
+
+# Its parts are mapped, and its journal is open, in both: whoever was forked off must not touch them.
+os.register_at_fork(after_in_child=_disown)
 
 
 def checked_seed(seed: Any) -> int | None:
@@ -226,25 +258,3 @@ def _check(log: Log, record: EnvRecord, info: Sequence[str], observations: str) 
         raise UsageError("info takes the keys that are kept", seen=repr(info)[:40], needed='info=["key"]')
     if observations not in (FULL, HASHED):
         raise UsageError(f"observations can't be kept as {observations!r}", needed=f"{FULL!r} or {HASHED!r}")
-
-
-def _check_observation(space: Space, observation: Any) -> None:
-    """Refuse what would lose digits or its form on the way into the log; an episode's first shows it."""
-    if space.parts is None:
-        return
-    for part, piece in zip(space.parts, space.split(observation), strict=True):
-        if isinstance(piece, np.ndarray) and (piece.dtype, piece.shape) == part:
-            continue
-        shape = np.shape(piece)
-        dtype = piece.dtype if isinstance(piece, np.ndarray | np.generic) else part.dtype
-        # Whole numbers of a space fit into its dtype, whatever they come in.
-        whole = dtype.kind in "biu" and part.dtype.kind in "biu"
-        if shape == part.shape and (whole or np.can_cast(dtype, part.dtype, "safe")):
-            continue
-        right = "" if shape == part.shape else "gymnasium.utils.env_checker.check_env says what else is wrong"
-        raise UsageError(
-            "the environment gave an observation that is not of its space",
-            seen=f"{dtype} of shape {shape}",
-            needed=f"{part.dtype} of shape {part.shape}",
-            fix=right or f'gymnasium.wrappers.DtypeObservation(env, "{part.dtype}")',
-        )

@@ -20,8 +20,9 @@ import gymnasium as gym
 
 from rlhf_audit import envs
 from rlhf_audit.log.info import kept
+from rlhf_audit.log.refusals import not_begun
 from rlhf_audit.log.store import Log
-from rlhf_audit.log.trajectory import StepResult, Trajectory, not_begun
+from rlhf_audit.log.trajectory import StepResult, Trajectory
 from rlhf_audit.recording.library import (
     LibrarySession,
     checked_seed,
@@ -29,7 +30,6 @@ from rlhf_audit.recording.library import (
     recordable,
     written_options,
 )
-from rlhf_audit.seeds import child_seed
 from rlhf_audit.spaces import reading
 
 
@@ -50,9 +50,9 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         UsageError: A space that can't be recorded.
 
     Determinism:
-        A reset without a seed lets the environment's generators go on, except the first, which gets one; so
-        ``replay`` can make every episode again, in order. Actions reach the environment in the dtype of their
-        space, which is what is recorded.
+        A reset without a seed lets the environment's generators go on, except the first and one after a step
+        or a reset that failed, which get one; so ``replay`` can make every episode again, in order. Actions
+        reach the environment in the dtype of their space, which is what is recorded.
     """
 
     def __init__(
@@ -86,12 +86,18 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         if self._session.closed:
             raise ended()
         seed = checked_seed(seed)
-        if seed is None and self._trajectory is None:
-            seed = child_seed(self._session.seed, "reset", 0) % 2**31
+        before = self._trajectory
+        if seed is None and (before is None or before.position is None):
+            seed = self._session.fresh_seed()
         said = written_options(options)
         self._refuse()
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._trajectory = self._session.begin(0, seed, said, observation)
+        try:
+            observation, info = self.env.reset(seed=seed, options=options)
+            self._trajectory = self._session.begin(0, seed, said, observation)
+        except BaseException:
+            if before is not None:
+                before.end()
+            raise
         fast = None if self._recordable or self._info else self._trajectory.around(self.env.step)
         self._step = fast or self._make_step
         if type(self).step is Recorder.step:

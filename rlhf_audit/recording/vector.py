@@ -2,7 +2,7 @@
 
 In a training script::
 
-    envs = VectorRecorder(gymnasium.make_vec("CartPole-v1", num_envs=8), "my-log", "r-7f3a01bc")
+    envs = VectorRecorder(gymnasium.make_vec("CartPole-v1", 8, "sync"), "my-log", "r-7f3a01bc")
     ...  # as before; and, for a rater's answer about the step just made in one of them:
     envs.rate(1, stream=3)
 """
@@ -21,8 +21,9 @@ from gymnasium.vector.utils import iterate
 from rlhf_audit import envs
 from rlhf_audit.errors import UsageError
 from rlhf_audit.log.info import kept, one_of_many
+from rlhf_audit.log.refusals import not_begun
 from rlhf_audit.log.store import Log
-from rlhf_audit.log.trajectory import Trajectory, not_begun
+from rlhf_audit.log.trajectory import Trajectory
 from rlhf_audit.recording.library import (
     LibrarySession,
     checked_seed,
@@ -30,7 +31,6 @@ from rlhf_audit.recording.library import (
     recordable,
     written_options,
 )
-from rlhf_audit.seeds import child_seed
 from rlhf_audit.spaces import describing, reading
 
 _ONLY_WATCHES = "RecordEpisodeStatistics"
@@ -76,7 +76,7 @@ class VectorRecorder(VectorWrapper[Any, Any, Any, Any, Any]):
         self._streams: list[Trajectory | None] = [None] * env.num_envs
         # Next to reset by itself; and where a step was made just before an episode began in its place.
         self._over = [False] * env.num_envs
-        self._ready = False
+        self._ready = self._failed = False
         self._before: list[tuple[str, int] | None] = [None] * env.num_envs
         self._finalizer = weakref.finalize(self, self._session.close)
 
@@ -104,17 +104,17 @@ class VectorRecorder(VectorWrapper[Any, Any, Any, Any, Any]):
             mask = np.array(options["reset_mask"], bool)
         rest = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
         said = None if options is None else written_options(rest)
-        if not (self._ready or mask.all()) and None not in self._streams:
+        if self._failed and not mask.all():
             raise not_begun()
         given, seeds = self._seeds(seed, mask)
         # The vector takes the mask out of the options: the script's own stay whole.
         handed = None if options is None else dict(options)
-        self._ready = False
+        self._ready, self._failed = False, True
         observations, infos = self.env.reset(seed=given, options=handed)
         for stream, observation in enumerate(iterate(self.env.observation_space, observations)):
             if mask[stream]:
                 self._begin(stream, seeds[stream], said, observation)
-        self._ready = None not in self._streams
+        self._ready, self._failed = None not in self._streams, False
         return observations, infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -129,7 +129,7 @@ class VectorRecorder(VectorWrapper[Any, Any, Any, Any, Any]):
             raise ended()
         if not self._ready:
             raise not_begun()
-        self._ready = False
+        self._ready, self._failed = False, True
         try:
             result = self._made(actions)
         except BaseException:
@@ -137,7 +137,7 @@ class VectorRecorder(VectorWrapper[Any, Any, Any, Any, Any]):
                 if trajectory is not None:
                     trajectory.end()
             raise
-        self._ready = True
+        self._ready, self._failed = True, False
         return result
 
     def _made(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -215,22 +215,27 @@ class VectorRecorder(VectorWrapper[Any, Any, Any, Any, Any]):
 
     def _seeds(self, seed: Any, mask: np.ndarray[Any, Any]) -> tuple[Any, list[int | None]]:
         """Return what the vector is given, and what that is for each of them."""
-        n = self.num_envs
+        n, first = self.num_envs, self._session.fresh_seed()
+        begun = [stream is not None and not self._failed for stream in self._streams]
         if seed is None:
-            begun = [stream is not None for stream in self._streams]
-            first = child_seed(self._session.seed, "reset", 0) % 2**31
             if not any(begun) and mask.all():
                 seed = first
             elif all(begun[stream] for stream in range(n) if mask[stream]):
                 return None, [None] * n
             else:
-                seed = [None if begun[stream] else first + stream for stream in range(n)]
+                seed = [None] * n
         if isinstance(seed, list | tuple | np.ndarray):
             each = [checked_seed(one) for one in seed]
+            # Nothing goes on in a stream that has not begun.
+            fresh = (
+                one if one is not None or on else first + stream
+                for stream, (one, on) in enumerate(zip(each, begun, strict=False))
+            )
+            each = [*fresh, *each[n:]]
             return each, [*each, *[None] * n][:n]
         number = checked_seed(seed)
         assert number is not None
-        return number, [number + stream for stream in range(n)]
+        return number, [checked_seed(number + stream) for stream in range(n)]
 
     def _kept(self, infos: Mapping[str, Any], stream: int, again: bool) -> str:
         """Return what is kept of a step's info; after a reset in the same step it stands apart."""

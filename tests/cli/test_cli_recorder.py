@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 from conftest import Cli, Study
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from rlhf_audit.log import reader
 from rlhf_audit.log.store import Log
+from rlhf_audit.recording.recorder import Recorder
 
 
 def _thin(cli: Cli, study: Study) -> str:
@@ -70,3 +72,23 @@ def test_rating_again_keeps_no_steps(cli: Cli, study: Study) -> None:
     who = ("--rater", study.raters["oracle"], "--source", "scripted:oracle", "--rate", "s-0001")
     refused = cli("record", study.log, *who, "--observations", "hashed")
     assert refused.code == 2 and "--observations" in refused.err
+
+
+def test_one_session_that_cant_be_played_keeps_no_other_from_it(
+    cli: Cli, study: Study, tmp_path: Path
+) -> None:
+    class Nowhere(CartPoleEnv):
+        pass
+
+    log = Log(study.log)
+    with Recorder(Nowhere(), log, study.raters["oracle"]) as env:
+        env.reset()
+        env.step(0)
+    told = cli("replay", study.log)
+    assert told.code == 1 and "s-0001: identical" in told.out
+    assert f"{env.session_id}: can't be played here" in told.out
+    result = cli("replay", study.log, "--json").result
+    assert (result["identical"], result["first_difference"]) == (False, None)
+    assert list(result["unplayed"]) == [env.session_id]
+    assert cli("replay", study.log, env.session_id).code == 1
+    assert cli("replay", study.log, "s-0001").code == 0

@@ -1,8 +1,11 @@
+import contextlib
 import dataclasses
+import importlib
 import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -256,3 +259,24 @@ def _python(code: str, *arguments: str, cwd: Any = None) -> str:
     )
     assert done.stderr == ""
     return done.stdout
+
+
+def test_what_a_module_registers_is_opened_again_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worlds_of_my_own.py").write_text(
+        "import gymnasium as gym\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "class World(CartPoleEnv):\n    pass\n"
+        "gym.register('My/World-v0', entry_point='worlds_of_my_own:World')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("worlds_of_my_own")
+    record = envs.describe(gym.make("My/World-v0"))
+    assert record.env_id == "My/World-v0"
+    # As in a process that has not imported it.
+    gym.registry.pop("My/World-v0")
+    del sys.modules["worlds_of_my_own"]
+    with contextlib.closing(envs.open_again(record)) as env:
+        assert type(env.unwrapped).__name__ == "World"
+    gym.registry.pop("My/World-v0")

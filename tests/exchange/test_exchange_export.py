@@ -309,3 +309,14 @@ def test_an_episode_without_a_step_is_no_obstacle(log, tmp_path, form):
     assert (made.content.steps, made.content.episodes) == (2, 3)
     if form is Format.PARQUET:
         assert table(tmp_path / "out").column("episode").to_pylist() == [0, 2]
+
+
+def test_thin_sessions_are_left_out_and_named(log, tmp_path):
+    rater_id = world.enrolled(log, *world.ALL)
+    world.play(log, rater_id, world.CART_POLE)
+    with Recorder(envs.open_env(world.CART_POLE), log, rater_id, observations="hashed") as env:
+        env.reset()
+        env.step(0)
+    made = export(log, Format.PARQUET, tmp_path / "out", Purpose.PUBLICATION, "")
+    assert made.content.left_out == (env.session_id,)
+    assert made.content.steps == reader.session_facts(log, "s-0001")["n_steps"]

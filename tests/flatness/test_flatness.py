@@ -23,6 +23,8 @@ KILLED = ("killed", "verify", "recover")
 SEALED = ("record", "verify", "replay", "retrain")
 SHORT, LONG, SLOTS = 20_000, 400_000, "4096"
 """For every day: parts are small, so that both sessions have several."""
+PART_MB = 64
+"""What sealing one more part at a time may take."""
 MOST_MB = 12
 """How much more a session of any length may take: less than a handful of bytes a step."""
 
@@ -113,8 +115,8 @@ def test_a_session_of_ten_million_steps(tmp_path: Path, capsys: pytest.CaptureFi
     with capsys.disabled():
         print("\n" + table(STEPS, found))
     for name, (_, middle, last) in found.items():
-        # From 1e6 on every part is of full size.
-        assert last.megabytes < middle.megabytes * 1.25 + MOST_MB, name
+        # From 1e6 on every part is of full size. How many of them a kill leaves to be sealed is luck.
+        assert last.megabytes < middle.megabytes * 1.25 + (PART_MB if "open" in name else MOST_MB), name
         assert last.microseconds < middle.microseconds * 1.5 + 0.5, name
 
 

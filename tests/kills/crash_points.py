@@ -88,7 +88,7 @@ def change(n: int, home: Path) -> None:
 
 
 def torn(home: Path) -> Path:
-    """Return what says that steps after the last answer may be lost: as in a power cut, nobody had synced them."""
+    """Return what says that steps after the last answer may be lost: nobody had synced them."""
     return home.parent / "torn"
 
 

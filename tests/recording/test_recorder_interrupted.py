@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from session_world import Reusing, enrolled, new_log, opened
 
-from rlhf_audit.errors import UsageError
+from rlhf_audit.consent import register
+from rlhf_audit.errors import ConsentError, RlhfAuditError, UsageError
 from rlhf_audit.log import reader, trajectory, writer
 from rlhf_audit.log.part import PartShape
 from rlhf_audit.log.store import Log
@@ -42,7 +44,7 @@ class Precise(Reusing):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         observation, info = super().reset(seed=seed)
-        return observation.astype(np.float64), info
+        return observation.astype(np.float64) + 0.1, info
 
 
 def recorder(tmp_path: Path, env: gym.Env[Any, Any], **options: Any) -> tuple[Log, Recorder]:
@@ -189,3 +191,139 @@ def test_parts_in_one_file_stay_until_the_journal_says_so(
         writer.recover(log)
     assert verify(log.layout.root).ok
     assert reader.session_facts(log, "s-0001")["n_steps"] == done
+
+
+class Wrong(Reusing):
+    """Gives what its space does not hold from the second step on."""
+
+    given: Any = None
+
+    def step(self, action: int) -> Any:
+        observation, *rest = super().step(action)
+        return (self.given if observation[0] > 1 else observation), *rest
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, 7.0, np.zeros(1, np.float32), np.zeros((1, 2), np.float32), ["1", "2"], np.array([0.1, 1e300])],
+    ids=str,
+)
+@pytest.mark.parametrize("info", [(), ("key",)])
+def test_a_later_observation_that_is_not_of_the_space_is_refused(
+    given: Any, info: tuple[str, ...], tmp_path: Path
+) -> None:
+    made = Wrong()
+    made.given = given
+    log, env = recorder(tmp_path, made, info=info)
+    with env:
+        env.reset()
+        env.step(1)
+        with pytest.raises(UsageError, match="not of its space"):
+            env.step(1)
+        with pytest.raises(UsageError, match="no episode has begun"):
+            env.step(1)
+    assert reader.session_facts(log, "s-0001")["n_steps"] == 1
+
+
+def test_other_dtypes_are_taken_where_nothing_is_lost(tmp_path: Path) -> None:
+    made = Wrong()
+    made.given = [3, 0.5]
+    log, env = recorder(tmp_path, made)
+    with env:
+        env.reset()
+        env.step(1)
+        env.step(1)
+    (episode,) = reader.session(log, "s-0001").episodes
+    assert list(episode.final_observation) == [3.0, 0.5]
+
+
+def test_a_forked_process_records_nothing(tmp_path: Path) -> None:
+    log, env = recorder(tmp_path, Reusing())
+    env.reset()
+    env.step(0)
+    pid = os.fork()
+    if not pid:
+        refused = 0
+        for use in (lambda: env.step(1), lambda: env.rate(1), env.reset):
+            try:
+                use()
+            except RlhfAuditError:
+                refused += 1
+        env._session.close()
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    env.step(0)
+    env.rate(1)
+    env.close()
+    session = reader.session(log, "s-0001")
+    assert [step.action for step in session.episodes[0].steps] == [0, 0]
+    assert session.feedback is not None and len(session.feedback) == 1
+
+
+def test_another_thread_is_refused_before_a_part_is_full(tmp_path: Path) -> None:
+    log, env = recorder(tmp_path, Reusing())
+    env.reset()
+    with ThreadPoolExecutor(1) as other:
+        for _ in range(4):
+            env.step(0)
+        with pytest.raises(UsageError, match="another thread"):
+            other.submit(env.step, 0).result()
+    env.close()
+    assert reader.session_facts(log, "s-0001")["n_steps"] == 4
+
+
+def test_after_a_withdrawal_no_episode_begins(tmp_path: Path) -> None:
+    log, env = recorder(tmp_path, Reusing())
+    with env:
+        env.reset()
+        env.step(0)
+        elsewhere = opened(Log(log.layout.root))
+        register.withdraw(elsewhere, env._session.writer.grant.rater_id)
+        with pytest.raises(ConsentError):
+            env.reset()
+        with pytest.raises(UsageError, match="no episode has begun"):
+            env.step(0)
+    assert reader.session_facts(Log(log.layout.root), "s-0001")["n_steps"] == 1
+
+
+class Drawing(Reusing):
+    """Draws its first observation, unless it is told to fail when it has drawn."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        drawn = self.np_random.integers(50)
+        if options:
+            raise ValueError(options)
+        self._buffer[:] = drawn, 0
+        return self._buffer, {}
+
+
+def test_what_comes_after_a_failed_reset_or_step_has_a_seed(tmp_path: Path) -> None:
+    log, env = recorder(tmp_path, Drawing())
+    with env:
+        env.reset(seed=5)
+        with pytest.raises(ValueError, match="fail"):
+            env.reset(seed=6, options={"fail": 1})
+        for _ in range(2):
+            env.reset()
+            env.step(0)
+        with pytest.raises(TypeError):
+            env.step()  # type: ignore[call-arg]
+        env.step(1)
+    seeds = [episode.reset_seed for episode in reader.session(log, "s-0001").episodes]
+    assert len(seeds) == 2 and seeds[0] not in (None, 5, 6) and seeds[1] is None
+
+
+def test_every_stream_of_a_vector_begins_with_a_seed(tmp_path: Path) -> None:
+    log = new_log(tmp_path / "log")
+    several = gym.vector.SyncVectorEnv([Drawing, Drawing])
+    with VectorRecorder(several, log, enrolled(log, scripted="oracle")) as envs:
+        with pytest.raises(UsageError, match="can't be a seed"):
+            envs.reset(seed=2**63 - 1)
+        observations, _ = envs.reset(seed=[1, None])
+        envs.step(np.array([0, 1]))
+    session = reader.session(log, "s-0001")
+    one, two = session.episodes
+    assert one.reset_seed == 1 and two.reset_seed is not None
+    again, _ = Drawing().reset(seed=two.reset_seed)
+    assert list(again) == list(two.columns.observations[0]) == list(observations[1])

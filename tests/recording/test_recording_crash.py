@@ -14,13 +14,13 @@ from crash_world import act, left_open, recorder, recovered, right, small_parts 
 from session_world import opened
 
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import journal, part, reader, reopened, trajectory, unsealed, writer
+from rlhf_audit.log import journal, part, reader, reopened, side_stream, trajectory, unsealed, writer
 from rlhf_audit.log.part import part_file, staged_files
 from rlhf_audit.log.store import Log
 from rlhf_audit.verification import verify
 from rlhf_audit.withdrawal import erase
 
-WATCHED = tuple(module.__file__ for module in (trajectory, unsealed, part, journal, writer))
+WATCHED = tuple(module.__file__ for module in (trajectory, unsealed, part, side_stream, journal, writer))
 
 
 class Interrupter:
@@ -229,10 +229,10 @@ def test_a_torn_side_stream_is_whole_up_to_its_end(tmp_path: Path) -> None:
     data = Path(side._path).read_bytes()
     for cut in range(len(data)):
         path.write_bytes(data[:cut])
-        rows = part.SideStream(path, side._schema, reading=True).rows()
+        rows = side_stream.SideStream(path, side._schema, reading=True).rows()
         assert rows.column("slot").to_pylist() == list(range(rows.num_rows))
         assert rows.num_rows <= 4
         path.write_bytes(data[:cut] + bytes(200))
-        padded = part.SideStream(path, side._schema, reading=True).rows()
+        padded = side_stream.SideStream(path, side._schema, reading=True).rows()
         assert rows.num_rows <= 1 or padded.slice(0, rows.num_rows).equals(rows)
     env.close()

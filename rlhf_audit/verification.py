@@ -127,6 +127,10 @@ def _check(log: Log) -> Iterator[Problem]:
     for path in log.layout.files():
         if path not in expected and path not in replaced and (path not in unchecked or path.is_symlink()):
             yield Problem(log.layout.relative(path), _UNKNOWN)
+    for path in (log.layout.placing, log.layout.compacting, log.layout.pending):
+        # A file there is told apart from ours; a folder would stop every writer.
+        if path.is_dir():
+            yield Problem(log.layout.relative(path), "is a folder that nobody made")
     for session_id in journal.open_sessions(log.layout):
         for error in _open(log, session_id):
             name, _, problem = error.what.partition(" ")

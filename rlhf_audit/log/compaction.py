@@ -184,6 +184,9 @@ def _small(log: Log, file: SealedFile) -> int | None:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise sealed.damaged(f"{file.path} is missing", "no such file") from error
+    problem = None if stat.S_ISLNK(status.st_mode) else durable.no_file(status.st_mode)
+    if problem is not None:
+        raise sealed.damaged(f"{file.path} {problem}", "no file")
     # Behind a link, or under another name, its bytes would stay, and no erasure would know of them.
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         return None
@@ -323,8 +326,9 @@ def _gathered(tables: Iterable[pa.Table], most_rows: int) -> Iterator[pa.Table]:
 def _check(log: Log, merges: Iterable[Merge], progress: Callable[[int], None]) -> None:
     """Refuse sources that are not what the ledger names, and places that are taken."""
     for merge in merges:
-        if os.path.lexists(log.layout.root / merge.path):
-            raise sealed.damaged(f"{merge.path} is there", "a file that the ledger does not name")
+        for name in (merge.path, merge.path + durable.TEMPORARY_SUFFIX):
+            if os.path.lexists(log.layout.root / name):
+                raise sealed.damaged(f"{name} is there", "what the ledger does not name")
         for source in merge.sources:
             if not _is_whole(log, source):
                 raise sealed.damaged(f"{source.path} is damaged", "other bytes than the ledger names")

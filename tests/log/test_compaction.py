@@ -1,5 +1,6 @@
 """Merging small files: everything that is read stays the same, and what must stay apart stays apart."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from datetime import datetime
@@ -128,11 +129,32 @@ def test_a_damaged_source_is_named_and_nothing_is_changed(log: Log) -> None:
         _refused(log, name)
         path.unlink()
         _refused(log, name)
+        path.mkdir()
+        _refused(log, name)
+        path.rmdir()
+        os.mkfifo(path)
+        _refused(log, name)
+        path.unlink()
         path.write_bytes(whole)
     answers = next(path for path in world.sealed(log) if path.startswith("feedback/"))
     data = (log.layout.root / answers).read_bytes()
     (log.layout.root / answers).write_bytes(data[:60] + bytes([data[60] ^ 1]) + data[61:])
     _refused(log, answers)
+
+
+@pytest.mark.parametrize("name", ["episodes/c-0001.parquet", "episodes/c-0001.parquet.tmp"])
+def test_a_folder_in_the_way_is_refused_before_anything_begins(log: Log, name: str) -> None:
+    (log.layout.root / name).mkdir()
+    _refused(log, name)
+    (log.layout.root / name).rmdir()
+    compaction.compact(log)
+    assert verify(log.layout.root).ok
+
+
+@pytest.mark.parametrize("name", ["compacting.json", "placing.json", "ledger/pending.json"])
+def test_a_folder_that_stops_every_writer_is_named(log: Log, name: str) -> None:
+    (log.layout.root / name).mkdir()
+    assert name in [problem.file for problem in verify(log.layout.root).problems]
 
 
 def _refused(log: Log, name: str) -> None:

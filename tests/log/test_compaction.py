@@ -266,7 +266,7 @@ def test_sessions_of_many_parts_and_nested_spaces_read_back(
     reads = []
     plain = pq.ParquetFile.read_row_group
     monkeypatch.setattr(
-        pq.ParquetFile, "read_row_group", lambda self, n, *a: (reads.append(n), plain(self, n, *a))[1]
+        pq.ParquetFile, "read_row_group", lambda self, n, **how: (reads.append(n), plain(self, n, **how))[1]
     )
     list(sealed.rows(again, "s-0001", layout.STEPS, reader._steps_shape))
     assert len(reads) < merged.metadata.num_row_groups, "only the groups that hold any of it"

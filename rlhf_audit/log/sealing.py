@@ -217,10 +217,9 @@ def seal(parts: Sequence[Filled], *, last: bool) -> dict[str, str]:
     made = [tables(one.part, one.count, one.stretch, last=last and one is parts[-1]) for one in parts]
     space = parts[0].part.shape
     steps_file, episodes_file = staged_files(parts[0].part.path)
-    episodes, steps = (
-        schema.episodes(space.observation.arrow),
-        schema.steps(space.observation.arrow, space.action.arrow),
-    )
+    episodes = _telling(schema.episodes(space.observation.arrow), final_observation=space.observation)
+    steps = schema.steps(space.observation.arrow, space.action.arrow)
+    steps = _telling(steps, observation=space.observation, action=space.action)
     write(
         episodes_file,
         pa.concat_tables([one.episodes for one in made]),
@@ -231,6 +230,15 @@ def seal(parts: Sequence[Filled], *, last: bool) -> dict[str, str]:
     write(steps_file, pa.concat_tables([one.steps for one in made]), steps, **trajectory_options(steps))
     files = {"episodes_sha256": episodes_file, "steps_sha256": steps_file}
     return {name: canonical.file_sha256(path) for name, path in files.items()}
+
+
+def _telling(shape: pa.Schema, **spaces: Space) -> pa.Schema:
+    """Return a schema whose columns say of raw bytes what they are."""
+    for name, space in spaces.items():
+        if space.told:
+            place = shape.get_field_index(name)
+            shape = shape.set(place, shape.field(place).with_metadata(space.told))
+    return shape
 
 
 def write(

@@ -5,7 +5,7 @@ which the recorder writes straight into memory and Arrow takes over without a co
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,11 +32,14 @@ class Space(ABC):
         arrow: Type of its column.
         parts: Pieces of a fixed space, in order; None for one whose values vary in size.
         one_array: Whether ``n`` values are one array, ``(n, *shape)``.
+        told: What its column's metadata says, where the type alone does not: ``shape`` and numpy's ``dtype``
+            of raw bytes.
     """
 
     arrow: pa.DataType
     parts: tuple[Part, ...] | None = None
     one_array = False
+    told: Mapping[str, str] | None = None
 
     def split(self, value: Any) -> Iterator[Any]:
         """Yield the pieces of a value, one for each of ``parts``."""

@@ -1,6 +1,6 @@
 """Spaces whose values all have one size, and records of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -41,6 +41,10 @@ class PlainSpace(Space):
     def raw(self) -> bool:
         """Whether values are kept as bytes: images, and what is empty (Parquet has no lists of that)."""
         return bool(self.shape) and not 0 < self.n_items <= LIST_ITEMS
+
+    @cached_property
+    def told(self) -> Mapping[str, str] | None:  # type: ignore[override]
+        return {"shape": ",".join(map(str, self.shape)), "dtype": self.dtype.str} if self.raw else None
 
     def split(self, value: Any) -> Iterator[Any]:
         yield value
@@ -116,7 +120,9 @@ class RecordSpace(Space):
 
     @cached_property
     def arrow(self) -> pa.DataType:
-        return pa.struct([pa.field(name, member.arrow) for name, member in self.named()])
+        return pa.struct(
+            [pa.field(name, member.arrow, metadata=member.told) for name, member in self.named()]
+        )
 
     def split(self, value: Any) -> Iterator[Any]:
         for name, member in self.named():

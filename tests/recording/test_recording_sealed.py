@@ -1,8 +1,10 @@
 """The sealed files: exactly the documented columns, readable by anybody."""
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import gymnasium as gym
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +14,7 @@ from session_world import CART_POLE, ENVIRONMENTS, Presses, enrolled, new_log, r
 from rlhf_audit import schema
 from rlhf_audit.log import reader, recorded
 from rlhf_audit.log.store import Log
+from rlhf_audit.recording.recorder import Recorder
 
 _OBSERVATION = {
     CART_POLE: pa.list_(pa.float32(), 4),
@@ -124,3 +127,39 @@ def test_the_columns_of_a_session_are_those_of_its_episodes(log: Log, number: in
     assert len(whole) == facts["n_steps"] > 0
     for name, column in vars(by_episode).items():
         np.testing.assert_array_equal(np.asarray(getattr(whole, name)), np.asarray(column))
+
+
+class Pictures(gym.Env[Any, Any]):
+    """Pictures, by themselves or beside something else."""
+
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        self.observation_space = space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_raw_bytes_say_what_they_are(nested: bool, tmp_path: Path) -> None:
+    picture = gym.spaces.Box(0, 255, (40, 30, 3), np.uint8)
+    log = new_log(tmp_path / "log")
+    space = gym.spaces.Dict(eye=picture, speed=gym.spaces.Box(-1, 1, (2,))) if nested else picture
+    with Recorder(Pictures(space), log, enrolled(log)) as env:
+        before, _ = env.reset()
+        env.step(1)
+    for path, name in (("steps/env=Pictures", "observation"), ("episodes", "final_observation")):
+        field = pq.read_schema(log.layout.root / path / "s-0001.parquet").field(name)
+        field = field.type.field("eye") if nested else field
+        assert field.metadata == {b"shape": b"40,30,3", b"dtype": b"|u1"}
+    table = pq.ParquetFile(log.layout.steps_file("Pictures", "s-0001")).read()
+    value = table.column("observation")[0].as_py()
+    raw = value["eye"] if nested else value
+    shape = tuple(map(int, b"40,30,3".split(b",")))
+    np.testing.assert_array_equal(
+        np.frombuffer(raw, "|u1").reshape(shape), before["eye"] if nested else before
+    )

@@ -65,6 +65,11 @@ class Trajectory:
         self.append = self._append_plain if self._plain else self._append_any
 
     @property
+    def is_open(self) -> bool:
+        """Whether an episode has begun, and no step of it failed."""
+        return self._episode is not None
+
+    @property
     def position(self) -> tuple[str, int] | None:
         if self._episode is None:
             return None
@@ -88,7 +93,7 @@ class Trajectory:
         self._thread = threading.get_ident()
         limit = self._room()
         current, i = self._current, self._i
-        current.part.observe(i, observation)
+        self._see(i, observation)
         current.part.beside(i, observation, acted=False)
         if reset_options is not None or behaviour_policy_sha256 is not None:
             told = {"reset_options": reset_options, "behaviour_policy_sha256": behaviour_policy_sha256}
@@ -260,8 +265,16 @@ class Trajectory:
         if terminated or truncated or probability is not None:
             self._flag(i, terminated, truncated, probability)
         after = i + 1
-        self._current.part.observe(after, observation)
+        self._see(after, observation)
         self._count[0] = self._i = after
+
+    def _see(self, slot: int, observation: Any) -> None:
+        start = slot * self._width
+        try:
+            # Takes nothing but the very dtype and length; and where there is no such view, nothing.
+            self._flat[start : start + self._width] = observation
+        except (ValueError, TypeError):
+            self._current.part.observe(slot, observation)
 
     def _append_any(
         self,

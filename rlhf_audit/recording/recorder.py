@@ -87,7 +87,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
             raise ended()
         seed = checked_seed(seed)
         before = self._trajectory
-        if seed is None and (before is None or before.position is None):
+        if seed is None and (before is None or not before.is_open):
             seed = self._session.fresh_seed()
         said = written_options(options)
         self._refuse()

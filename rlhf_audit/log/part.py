@@ -155,10 +155,8 @@ class Part:
         """Store an observation."""
         if self.shape.observation.parts is not None:
             space = self.shape.observation
-            for column, part, piece in zip(
-                self.observations, space.parts or (), space.split(value), strict=True
-            ):
-                column[slot] = fitted(part, piece)
+            for column, piece in zip(self.observations, fitted(space, value), strict=True):
+                column[slot] = piece
 
     def act(self, slot: int, value: Any) -> None:
         """Store an action."""

@@ -109,13 +109,8 @@ class Trajectory:
         if self._episode is not None:
             # A full part has room for this: it is the next step that needs another one.
             after = self._i + 1
-            self._limit, self._flags[self._i], self._episode, self._i, self._count[0] = (
-                -1,
-                END,
-                None,
-                after,
-                after,
-            )
+            ended = END, -1, None, after, after
+            self._flags[self._i], self._limit, self._episode, self._i, self._count[0] = ended
 
     def around(self, make_step: Callable[[Any], StepResult]) -> Callable[[Any], StepResult] | None:
         """Return an environment's ``step`` with ``append`` in it: a call less, a fifth of what a step costs.
@@ -215,6 +210,8 @@ class Trajectory:
         begun, start = self._episode is not None, self._start - self._i
         # Half-way the next part is made ready.
         limit = part.slots // 2 if begun else -1
+        step = -start if begun else 0
+        now = (step, *views, flat, actions, part.probabilities, opened, unsealed, limit, start, 0, None)
         # First of all the part says itself that it goes on with an episode.
         (
             part.first_step[0],
@@ -232,19 +229,7 @@ class Trajectory:
             self._start,
             self._i,
             self._next,
-        ) = (
-            -start if begun else 0,
-            *views,
-            flat,
-            actions,
-            part.probabilities,
-            opened,
-            unsealed,
-            limit,
-            start,
-            0,
-            None,
-        )
+        ) = now
 
     def _append_plain(
         self,

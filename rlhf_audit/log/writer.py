@@ -274,16 +274,15 @@ def _place_trajectories(log: Log, left: LeftOpen) -> list[dict[str, Any]]:
         sealed = left.parts[stream][part].sealed or {}
         digests = sealed.get("steps_sha256"), sealed.get("episodes_sha256")
         # The steps last: where they are, both are.
-        files += reversed(list(zip(staged, place, digests, strict=True)))
+        for at, to, digest in reversed(list(zip(staged, place, digests, strict=True))):
+            # Of what is only sealed below, no digest is taken on trust.
+            files.append((at, to, digest if at.exists() or to.exists() else None))
     for file in files:
         # All of them first: of a damaged session nothing is changed.
         _checked(log, *file)
     for stream, known in left.parts.items():
         moved = {part for (of, part), (steps, _) in places.items() if of == stream and steps.exists()}
         reopened.finish(folder, known, kind_of(left.meta, session_id, stream), moved)
-    for file in files:
-        # A journal may name a digest of what was only sealed now.
-        _checked(log, *file)
     there = [staged if staged.exists() else place for staged, place, _ in files]
     n_steps = sum(_rows(log, path) for path in there[1::2] if path.exists())
     n_told = sum(_n_steps(path) for path in there[::2] if path.exists())

@@ -21,7 +21,6 @@ from rlhf_audit.log.store import Log
 from rlhf_audit.log.trajectory import Trajectory
 from rlhf_audit.log.writer import SessionFacts, SessionWriter, recover
 from rlhf_audit.seeds import child_seed
-from rlhf_audit.spaces import fitting, reading
 from rlhf_audit.spaces.base import Space
 from rlhf_audit.spaces.fixed import PlainSpace
 from rlhf_audit.spaces.hashed import FULL, HASHED
@@ -81,7 +80,6 @@ class LibrarySession:
         self.log = log if isinstance(log, Log) else Log(Path(log))
         self.seed, self.info = _checked_seed(seed), tuple(info)
         _check(self.log, record, info, observations)
-        self.observation_space = reading.from_json(record.observation_space)
         facts = SessionFacts(
             Kind.RATING.value,
             "library",
@@ -105,20 +103,15 @@ class LibrarySession:
         except BaseException:
             self._held.close()
             raise
-        self._hashed = observations == HASHED
         # Looked at before every episode: cheaper than to ask the ledger.
         self._entries = self._held.enter_context(self.log.layout.entries.open("rb"))
         self._seen = os.fstat(self._entries.fileno()).st_size
-        self._process = os.getpid()
         self._position = self._episodes = 0
         self.closed = False
         _OPEN.add(self)
 
     def begin(self, stream: int, seed: int | None, options: str | None, observation: Any) -> Trajectory:
         """Begin an episode; return where its steps go."""
-        if self._hashed:
-            # What is stored is checked where it is stored: of these it is a digest.
-            fitting.check(self.observation_space, observation)
         self.permitted()
         number, self._episodes = self._episodes, self._episodes + 1
         trajectory = self.writer.stream(stream)
@@ -171,8 +164,7 @@ class LibrarySession:
 
     def close(self) -> None:
         """Seal the session and give the log back; whoever forgets it, this is done at the script's end."""
-        # A process that was forked off has a copy of this, but it is not its session.
-        if not self.closed and os.getpid() == self._process:
+        if not self.closed:
             self.closed = True
             with self._held:
                 try:

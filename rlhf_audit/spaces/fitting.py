@@ -8,16 +8,25 @@ from rlhf_audit.errors import UsageError
 from rlhf_audit.spaces.base import Array, Part, Space
 
 
-def fitted(part: Part, piece: Any) -> Array:
-    """Return a piece of an observation in the dtype of its space.
+def fitted(space: Space, observation: Any) -> list[Array]:
+    """Return the pieces of an observation, each in the dtype of its space.
 
     Args:
-        part: What it should be.
-        piece: What the environment gave.
+        space: A fixed one.
+        observation: What the environment gave.
 
     Raises:
-        UsageError: It has another shape, or values that the dtype does not hold exactly.
+        UsageError: It has another form or shape, or values that a dtype does not hold exactly.
     """
+    parts = space.parts or ()
+    try:
+        pieces = list(space.split(observation))
+    except (TypeError, KeyError, IndexError, AttributeError):
+        raise _misfit(parts[0], type(observation).__name__, "") from None
+    return [_fitted(part, piece) for part, piece in zip(parts, pieces, strict=True)]
+
+
+def _fitted(part: Part, piece: Any) -> Array:
     if isinstance(piece, np.ndarray) and (piece.dtype, piece.shape) == part:
         return piece
     try:
@@ -31,22 +40,6 @@ def fitted(part: Part, piece: Any) -> Array:
         right = "" if made.shape == part.shape else "gymnasium.utils.env_checker.check_env says what is wrong"
         raise _misfit(part, f"{found.dtype} of shape {found.shape}", right)
     return made
-
-
-def check(space: Space, observation: Any) -> None:
-    """Refuse an observation that is not of its space; one of varying size is checked when it is stored.
-
-    Raises:
-        UsageError: It is not.
-    """
-    if space.parts is None:
-        return
-    try:
-        pieces = list(space.split(observation))
-    except (TypeError, KeyError, IndexError, AttributeError):
-        raise _misfit(space.parts[0], type(observation).__name__, "") from None
-    for part, piece in zip(space.parts, pieces, strict=True):
-        fitted(part, piece)
 
 
 def _misfit(part: Part, seen: str, fix: str) -> UsageError:

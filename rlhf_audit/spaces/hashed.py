@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from rlhf_audit.spaces import reading
 from rlhf_audit.spaces.base import Array, Part, Space
+from rlhf_audit.spaces.fitting import fitted
 
 DIGEST_BYTES = 16
 FULL, HASHED = "full", "hashed"
@@ -41,8 +42,8 @@ class HashedSpace(Space):
             for piece in _pieces(self.of.plain(value)):
                 hashed.update(piece)
         else:
-            for part, piece in zip(self.of.parts, self.of.split(value), strict=True):
-                _flat(hashed.update, np.asarray(piece, part.dtype))
+            for array in fitted(self.of, value):
+                _flat(hashed.update, array)
         return hashed.digest()
 
     def split(self, value: Any) -> Iterator[Any]:

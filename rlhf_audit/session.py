@@ -6,7 +6,7 @@ answers and compares. That is what makes a session replayable to the last bit.
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,13 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rlhf_audit.clock import Clock
-from rlhf_audit.log.info import kept
 from rlhf_audit.log.reader import RecordedSession
 from rlhf_audit.policy import heads
 from rlhf_audit.policy.interface import Interface
 from rlhf_audit.raters.base import FeedbackSource
 from rlhf_audit.seeds import child_seed, generator
-from rlhf_audit.spaces import describing
 from rlhf_audit.types import (
     AnswerKind,
     EpisodeFacts,
@@ -29,20 +27,26 @@ from rlhf_audit.types import (
     Kind,
     Observation,
     Question,
-    Transition,
     Weights,
     episode_id,
 )
 
 
+class Stage(Protocol):
+    """Where a policy acts: an environment, and whoever records or compares what happens in it."""
+
+    def begin(self, facts: EpisodeFacts) -> Observation:
+        """Reset the environment; return its observation."""
+
+    def act(self, action: Any, probability: float) -> tuple[Observation, float, bool]:
+        """Make a step; return the observation after it, its env_reward, and whether the episode is over."""
+
+    def picture(self) -> npt.NDArray[np.uint8] | None:
+        """Draw what is to be seen; None where nothing is."""
+
+
 class Sink(Protocol):
-    """Where the events of a session go."""
-
-    def episode(self, facts: EpisodeFacts, observation: Observation) -> None:
-        """An episode begins."""
-
-    def step(self, step: Transition, next_observation: Observation) -> None:
-        """A step was made."""
+    """Where what the rater gives goes."""
 
     def feedback(self, row: Feedback) -> None:
         """The rater gave something; it is kept when this returns."""
@@ -126,55 +130,37 @@ class Outcome:
 
 
 def acting(
-    env: gym.Env[Any, Any],
+    stage: Stage,
+    interface: Interface,
     learner: Learner,
     seed: int,
     episodes: int | None,
     prefix: str,
-    sink: Sink,
-    info: Sequence[str] = (),
 ) -> Iterator[Moment]:
-    """Let the policy act and tell ``sink`` of each step; weights may change between two moments.
+    """Let the policy act; weights may change between two moments.
 
     Args:
-        env: Fresh environment, reset here with seeds that follow from ``seed``.
+        stage: Where; episodes begin with seeds that follow from ``seed``.
+        interface: How the network reads and acts there.
         learner: Whose newest weights act, by sampling.
         seed: The session's root seed.
         episodes: At most so many.
         prefix: Episode ids begin with it.
-        sink: Told of every step before the moment is yielded.
-        info: Keys of ``info`` that it is told too.
     """
-    interface = Interface(describing.describe(env.observation_space), describing.describe(env.action_space))
     draws = generator(seed, "act")
     number = 0
     while episodes is None or number < episodes:
         name = episode_id(prefix, number)
         reset_seed = child_seed(seed, "reset", number) % 2**31
-        observation = _kept(env.reset(seed=reset_seed)[0])
-        facts = EpisodeFacts(name, number, reset_seed, learner.weights_sha256)
-        sink.episode(facts, observation)
+        observation = _kept(stage.begin(EpisodeFacts(name, number, reset_seed, learner.weights_sha256)))
         step, total, over = 0, 0.0, False
         while not over:
             said = heads.opinions(interface.spec, learner.weights, interface.encode(observation)[None])
             action, chance = interface.act(learner.weights, said, 0, draws)
-            frame = env.render() if env.render_mode else None
-            after, reward, terminated, truncated, found = env.step(action)
-            after = _kept(after)
-            row = Transition(
-                name,
-                step,
-                observation,
-                action,
-                chance,
-                float(reward),
-                bool(terminated),
-                bool(truncated),
-                kept(found, info) if info else None,
-            )
-            sink.step(row, after)
-            yield Moment(name, step, observation, action, total, _picture(frame))
-            observation, step, total, over = after, step + 1, total + float(reward), terminated or truncated
+            frame = stage.picture()
+            after, env_reward, over = stage.act(action, chance)
+            yield Moment(name, step, observation, action, total, frame)
+            observation, step, total = _kept(after), step + 1, total + env_reward
         number += 1
 
 
@@ -189,7 +175,7 @@ def rated_again(
         for step in episode.steps:
             frame = None
             if env.render_mode:
-                frame = _picture(env.render())
+                frame = picture(env)
                 env.step(step.action)
             yield Moment(step.episode_id, step.step, step.observation, step.action, total, frame)
             total += step.env_reward
@@ -336,5 +322,7 @@ def _kept(observation: Any) -> Any:
     return copy
 
 
-def _picture(frame: Any) -> npt.NDArray[np.uint8] | None:
+def picture(env: gym.Env[Any, Any]) -> npt.NDArray[np.uint8] | None:
+    """Return what an environment draws, ``(height, width, 3)``; None where it draws nothing."""
+    frame: Any = env.render() if env.render_mode else None
     return None if frame is None else np.array(frame, dtype=np.uint8)

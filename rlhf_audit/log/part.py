@@ -30,8 +30,9 @@ _MOST_SLOTS = 1 << 18
 _MOST_VARYING = 1 << 14
 """What varies in size is not counted beforehand, and is held in memory when it is sealed."""
 _PAGE = mmap.PAGESIZE
-_FRAMES, _MOST_TOGETHER = 512, 4
-"""Frames compress by what stood before them in their file: so many are sealed together, of so many parts."""
+_FEW, _FRAMES, _MOST_TOGETHER = 512, 2048, 12
+"""Parts of few steps are sealed together, of so many steps and so many parts at most. Frames compress by
+those before them, and what begins and ends a file takes as much room as 60 frames of a game."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class PartShape:
     @property
     def together(self) -> int:
         """How many parts of full size make a sealed file: several where a step is large."""
-        return 1 if self.varies else max(1, min(_MOST_TOGETHER, -(-_FRAMES // self.slots)))
+        few = self.slots < _FEW and not self.varies
+        return min(_MOST_TOGETHER, -(-_FRAMES // self.slots)) if few else 1
 
 
 class Part:

@@ -1,6 +1,7 @@
 """From a filled part to two sealed tables: the steps that were made in it, the episodes that ended in it."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,8 +227,17 @@ def seal(parts: Sequence[Filled], *, last: bool) -> dict[str, str]:
         episodes,
         **trajectory_options(episodes),
     )
+    ends = list(itertools.accumulate(one.steps.num_rows for one in made))
+
+    def written(n_rows: int) -> None:
+        # Many parts may be sealed together: not all of them stay in memory.
+        for one, end in zip(parts, ends, strict=True):
+            if end <= n_rows:
+                one.part.rest()
+
     # The steps last: where they are, the parts are sealed.
-    write(steps_file, pa.concat_tables([one.steps for one in made]), steps, **trajectory_options(steps))
+    options = trajectory_options(steps)
+    write(steps_file, pa.concat_tables([one.steps for one in made]), steps, written=written, **options)
     files = {"episodes_sha256": episodes_file, "steps_sha256": steps_file}
     return {name: canonical.file_sha256(path) for name, path in files.items()}
 
@@ -242,7 +252,13 @@ def _telling(shape: pa.Schema, **spaces: Space) -> pa.Schema:
 
 
 def write(
-    path: Path, table: pa.Table, shape: pa.Schema, *, row_group_size: int = 1 << 20, **options: Any
+    path: Path,
+    table: pa.Table,
+    shape: pa.Schema,
+    *,
+    row_group_size: int = 1 << 20,
+    written: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> None:
     """Write one sealed file, atomically.
 
@@ -251,12 +267,15 @@ def write(
         table: What; a dictionary may stand for the values of a column.
         shape: The columns as they are written.
         row_group_size: Rows.
+        written: Told after each row group how many rows are written.
         options: Of ``pyarrow.parquet.ParquetWriter``.
     """
     durable.make_folder(path.parent)
     with durable.replacing(path) as temporary, pq.ParquetWriter(temporary, shape, **options) as writer:
         for start in range(0, max(1, table.num_rows), row_group_size):
             writer.write_table(table.slice(start, row_group_size).cast(shape))
+            if written is not None:
+                written(start + row_group_size)
 
 
 def trajectory_options(shape: pa.Schema) -> dict[str, Any]:

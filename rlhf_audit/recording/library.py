@@ -1,4 +1,4 @@
-"""What the two recorders share: a script's session, its lock and its grant."""
+"""What is recorded into: an open session, its grant, and what a rater says in it; a script's has a lock."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ from rlhf_audit.types import Feedback, Grant, Kind, Purpose
 
 _LOGGER = logging.getLogger("rlhf_audit")
 _SEEDS = range(-(2**63), 2**63)
-_OPEN: "weakref.WeakSet[LibrarySession]" = weakref.WeakSet()
+_OPEN: "weakref.WeakSet[OpenSession]" = weakref.WeakSet()
 
 
 class ConsentedWriter(SessionWriter):
@@ -51,76 +51,57 @@ class ConsentedWriter(SessionWriter):
         super().feedback(row)
 
 
-class LibrarySession:
-    """The session of a script: its lock, its grant, its writer, and what a rater says in it.
+class OpenSession:
+    """A session that recorders record into: its writer, and what a rater says in it.
 
     Args:
-        log: The log, or its folder.
-        rater_id: Under whose grant.
-        record: Which environment, or which all of a vector are.
-        seed: Where the seeds come from that the script does not give.
-        info: Keys of ``info`` that are kept.
-        observations: ``full``, or ``hashed``.
-
-    Raises:
-        ConsentError: No grant of the rater stands.
-        LockedError: The log is being written to.
-        UsageError: An argument that can't be; nothing is written then.
+        log: Held for writing.
+        grant: Under which.
+        facts: What is known of it beforehand.
+        purpose: What the grant must cover.
+        held: Given back when the session is closed.
+        watched: Somebody looks at the grant before each question; otherwise that is done before each episode.
     """
 
     def __init__(
         self,
-        log: Log | Path | str,
-        rater_id: str,
-        record: EnvRecord,
-        seed: int,
-        info: Sequence[str],
-        observations: str,
+        log: Log,
+        grant: Grant,
+        facts: SessionFacts,
+        purpose: Purpose | None = None,
+        held: contextlib.ExitStack | None = None,
+        *,
+        watched: bool = False,
     ) -> None:
-        self.log = log if isinstance(log, Log) else Log(Path(log))
-        self.seed, self.info = _checked_seed(seed), tuple(info)
-        _check(self.log, record, info, observations)
-        facts = SessionFacts(
-            Kind.RATING.value,
-            "library",
-            json.loads(record.to_json()),
-            self.seed,
-            1,
-            None,
-            None,
-            None,
-            {"episodes": None, "max_feedback": None},
-            self.info,
-            observations,
-        )
-        self._held = contextlib.ExitStack()
-        try:
-            self._held.enter_context(self.log.writing())
-            for name in recover(self.log):
-                _LOGGER.warning("sealed session %s, which had been cut short", name)
-            grant = register.grant_for(self.log, rater_id, self.log.clock.now(), None)
-            self.writer = ConsentedWriter(self.log, grant, facts, None)
-        except BaseException:
-            self._held.close()
-            raise
+        self.log, self.facts, self._watched = log, facts, watched
+        self.writer = ConsentedWriter(log, grant, facts, purpose)
+        self._held = held or contextlib.ExitStack()
         # Looked at before every episode: cheaper than to ask the ledger.
-        self._entries = self._held.enter_context(self.log.layout.entries.open("rb"))
+        self._entries = self._held.enter_context(log.layout.entries.open("rb"))
         self._seen = os.fstat(self._entries.fileno()).st_size
         self._position = self._episodes = 0
         self.closed = False
         _OPEN.add(self)
 
-    def begin(self, stream: int, seed: int | None, options: str | None, observation: Any) -> Trajectory:
+    def begin(
+        self,
+        stream: int,
+        seed: int | None,
+        options: str | None,
+        observation: Any,
+        policy_sha256: str | None = None,
+    ) -> Trajectory:
         """Begin an episode; return where its steps go."""
-        self.permitted()
+        if not self._watched:
+            self.permitted()
         number, self._episodes = self._episodes, self._episodes + 1
         trajectory = self.writer.stream(stream)
-        trajectory.begin(number, seed, observation, options)
+        trajectory.begin(number, seed, observation, options, policy_sha256)
         return trajectory
 
     def fresh_seed(self) -> int:
         """Return the seed of an episode that no other goes on to: the first, and one after a failure."""
-        return child_seed(self.seed, "reset", self._episodes) % 2**31
+        return child_seed(self.facts.seed, "reset", self._episodes) % 2**31
 
     def permitted(self) -> None:
         """Raise a ConsentError if the grant has ended: withdrawn, also by another process, or expired."""
@@ -172,6 +153,56 @@ class LibrarySession:
                 finally:
                     # Not done where sealing was interrupted at once; the lock is given back after this.
                     self.writer.stop()
+
+
+def by_a_script(
+    log: Log | Path | str,
+    rater_id: str,
+    record: EnvRecord,
+    seed: int,
+    info: Sequence[str],
+    observations: str,
+) -> OpenSession:
+    """Open the session of a script, which holds the log's lock until it is closed.
+
+    Args:
+        log: The log, or its folder.
+        rater_id: Under whose grant.
+        record: Which environment, or which all of a vector are.
+        seed: Where the seeds come from that the script does not give.
+        info: Keys of ``info`` that are kept.
+        observations: ``full``, or ``hashed``.
+
+    Raises:
+        ConsentError: No grant of the rater stands.
+        LockedError: The log is being written to.
+        UsageError: An argument that can't be; nothing is written then.
+    """
+    log = log if isinstance(log, Log) else Log(Path(log))
+    facts = SessionFacts(
+        Kind.RATING.value,
+        "library",
+        json.loads(record.to_json()),
+        _checked_seed(seed),
+        1,
+        None,
+        None,
+        None,
+        {"episodes": None, "max_feedback": None},
+        _checked_keys(info),
+        observations,
+    )
+    # Where the steps will go: a name that can't be a folder's is refused before there are any.
+    log.layout.steps_file(record.env_id, "s-0001")
+    if observations not in (FULL, HASHED):
+        raise UsageError(f"observations can't be kept as {observations!r}", needed=f"{FULL!r} or {HASHED!r}")
+    with contextlib.ExitStack() as held:
+        held.enter_context(log.writing())
+        for name in recover(log):
+            _LOGGER.warning("sealed session %s, which had been cut short", name)
+        grant = register.grant_for(log, rater_id, log.clock.now(), None)
+        return OpenSession(log, grant, facts, held=held.pop_all())
+    raise AssertionError("an exit stack swallows nothing")
 
 
 def ended() -> UsageError:
@@ -251,10 +282,7 @@ def _checked_seed(seed: Any) -> int:
     return number
 
 
-def _check(log: Log, record: EnvRecord, info: Sequence[str], observations: str) -> None:
-    # Where the steps will go: a name that can't be a folder's is refused before there are any.
-    log.layout.steps_file(record.env_id, "s-0001")
+def _checked_keys(info: Sequence[str]) -> tuple[str, ...]:
     if isinstance(info, str) or not all(isinstance(key, str) for key in info):
         raise UsageError("info takes the keys that are kept", seen=repr(info)[:40], needed='info=["key"]')
-    if observations not in (FULL, HASHED):
-        raise UsageError(f"observations can't be kept as {observations!r}", needed=f"{FULL!r} or {HASHED!r}")
+    return tuple(info)

@@ -24,9 +24,20 @@ from rlhf_audit.policy.network import initial_weights, weights_sha256
 from rlhf_audit.raters.base import FeedbackSource
 from rlhf_audit.raters.scripted import scripted_source
 from rlhf_audit.recording import again
-from rlhf_audit.recording.library import ConsentedWriter
+from rlhf_audit.recording.library import OpenSession
+from rlhf_audit.recording.recorder import Recorder
+from rlhf_audit.recording.stage import RecordedStage
 from rlhf_audit.seeds import child_seed
-from rlhf_audit.session import Fixed, Learner, Limits, Moment, Outcome, acting, interview, rated_again
+from rlhf_audit.session import (
+    Fixed,
+    Learner,
+    Limits,
+    Moment,
+    Outcome,
+    acting,
+    interview,
+    rated_again,
+)
 from rlhf_audit.spaces.hashed import FULL
 from rlhf_audit.types import Kind, Purpose, Weights
 
@@ -84,11 +95,12 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class _Ready:
     """Everything a session needs, found to be in order before anything is written."""
 
     env: gym.Env[Any, Any]
     record: envs.EnvRecord
+    interface: Interface | None
     learner: Learner | None
     rated: reader.RecordedSession | None
     facts: SessionFacts
@@ -120,15 +132,16 @@ def record(
         with contextlib.ExitStack() as held:
             stage = _prepare(log, request, held)
             source = held.enter_context(contextlib.closing(_source(log, request, stage, person)))
-            writer = ConsentedWriter(log, grant, stage.facts, _purpose(request))
-            outcome = Outcome(0)
+            session = OpenSession(log, grant, stage.facts, _purpose(request), watched=True)
+            writer, outcome = session.writer, Outcome(0)
             try:
-                outcome = _hold(log, request, stage, source, writer, progress)
+                outcome = _hold(log, request, stage, source, session, progress)
                 if outcome.withdrew:
                     # Before anything else can fail: it works at once.
                     register.withdraw(log, request.rater_id)
             finally:
-                sealed = writer.seal()
+                session.close()
+        sealed = writer.seal()
         if request.to is not None and stage.learner is not None and sealed and not outcome.withdrew:
             writer.check(log.clock.now())
             lineage.save_live(log, request.to, writer.session_id, stage.learner.weights)
@@ -151,12 +164,12 @@ def _purpose(request: Request) -> Purpose | None:
 def _hold(
     log: Log,
     request: Request,
-    stage: _Stage,
+    stage: _Ready,
     source: FeedbackSource,
-    writer: ConsentedWriter,
+    session: OpenSession,
     progress: Callable[[int], None] | None,
 ) -> Outcome:
-    n_asked = 0
+    writer, n_asked = session.writer, 0
 
     def permitted() -> None:
         nonlocal n_asked
@@ -171,11 +184,10 @@ def _hold(
         first = itertools.islice(stage.rated.episodes, request.episodes)
         n_moments = sum(len(episode.steps) for episode in first)
     else:
-        assert stage.learner is not None
+        assert stage.learner is not None and stage.interface is not None
         learner, n_moments = stage.learner, None
-        moments = acting(
-            stage.env, learner, request.seed, request.episodes, writer.session_id, writer, request.info
-        )
+        place = RecordedStage(Recorder.into(session, stage.env))
+        moments = acting(place, stage.interface, learner, request.seed, request.episodes, writer.session_id)
     in_words = partial(meanings.action_in_words, stage.record.env_id, stage.record.action_space)
     limits = Limits(request.ask_every, request.episodes, request.max_feedback, n_moments)
     clock, grant_id = log.clock, writer.grant.grant_id
@@ -225,7 +237,7 @@ def _check_numbers(request: Request) -> None:
         )
 
 
-def _prepare(log: Log, request: Request, held: contextlib.ExitStack) -> _Stage:
+def _prepare(log: Log, request: Request, held: contextlib.ExitStack) -> _Ready:
     """Find everything in order, or refuse; ``held`` closes what was opened."""
     rated = again.rated(log, request.rates) if request.rates else None
     env_id = rated.facts["env"]["env_id"] if rated else request.env_id
@@ -248,6 +260,7 @@ def _prepare(log: Log, request: Request, held: contextlib.ExitStack) -> _Stage:
         store.check_free(request.to)
     env = held.enter_context(contextlib.closing(_open(env_id, request.source == "terminal")))
     found = envs.describe(env)
+    interface: Interface | None = None
     learner: Learner | None = None
     described: dict[str, Any] | None = None
     learn: dict[str, Any] | None = None
@@ -273,7 +286,7 @@ def _prepare(log: Log, request: Request, held: contextlib.ExitStack) -> _Stage:
         request.info,
         request.observations,
     )
-    return _Stage(env, found, learner, rated, facts)
+    return _Ready(env, found, interface, learner, rated, facts)
 
 
 def behaviour_policy(
@@ -314,7 +327,7 @@ def _open(env_id: str, frames: bool) -> gym.Env[Any, Any]:
 
 
 def _source(
-    log: Log, request: Request, stage: _Stage, person: Callable[[], FeedbackSource] | None
+    log: Log, request: Request, stage: _Ready, person: Callable[[], FeedbackSource] | None
 ) -> FeedbackSource:
     if request.source == "terminal":
         assert person is not None

@@ -24,7 +24,8 @@ from rlhf_audit.log.refusals import not_begun
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.trajectory import StepResult, Trajectory
 from rlhf_audit.recording.library import (
-    LibrarySession,
+    OpenSession,
+    by_a_script,
     checked_seed,
     ended,
     recordable,
@@ -43,6 +44,9 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         info: Keys of ``info`` that are kept, as JSON.
         observations: ``full``; ``hashed`` keeps 16 bytes of each, which ``replay --materialise`` turns back.
         seed: Where the first reset's seed comes from, if the script gives none.
+
+    Attributes:
+        policy_sha256: Digest of the behaviour policy's weights, recorded at each reset; None if not known.
 
     Raises:
         ConsentError: No grant of the rater stands.
@@ -65,14 +69,24 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         observations: str = "full",
         seed: int = 0,
     ) -> None:
-        super().__init__(env)
         record = envs.describe(env)
-        self._session = LibrarySession(log, rater_id, record, seed, info, observations)
-        self._info = self._session.info
-        self._recordable = recordable(reading.from_json(record.action_space))
+        self._take(env, by_a_script(log, rater_id, record, seed, info, observations))
+        self._finalizer = weakref.finalize(self, self._session.close)
+
+    @classmethod
+    def into(cls, session: OpenSession, env: gym.Env[Any, Any]) -> "Recorder":
+        """Return a recorder into a session that somebody else opened and closes: the command line."""
+        recorder = cls.__new__(cls)
+        recorder._take(env, session)
+        return recorder
+
+    def _take(self, env: gym.Env[Any, Any], session: OpenSession) -> None:
+        super().__init__(env)
+        self.policy_sha256: str | None = None
+        self._session, self._info = session, session.facts.info
+        self._recordable = recordable(reading.from_json(session.facts.env["action_space"]))
         self._trajectory: Trajectory | None = None
         self._step: Callable[[Any], StepResult] = self._refused
-        self._finalizer = weakref.finalize(self, self._session.close)
 
     @property
     def session_id(self) -> str:
@@ -93,7 +107,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self._refuse()
         try:
             observation, info = self.env.reset(seed=seed, options=options)
-            self._trajectory = self._session.begin(0, seed, said, observation)
+            self._trajectory = self._session.begin(0, seed, said, observation, self.policy_sha256)
         except BaseException:
             if before is not None:
                 before.end()
@@ -115,7 +129,18 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         """
         return self._step(action)
 
-    def _make_step(self, action: Any) -> StepResult:
+    def act(self, action: Any, probability: float) -> StepResult:
+        """Make a step as ``step`` does; record how probable the action was under the policy that chose it.
+
+        Args:
+            action: What was chosen.
+            probability: From 0 to 1; of a continuous action its density.
+        """
+        if self._step == self._refused:
+            self._refused(action)
+        return self._make_step(action, probability)
+
+    def _make_step(self, action: Any, probability: float | None = None) -> StepResult:
         trajectory = self._trajectory
         assert trajectory is not None
         try:
@@ -124,7 +149,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
             result: StepResult = self.env.step(action)
             observation, env_reward, terminated, truncated, info = result
             said = kept(info, self._info) if self._info else None
-            trajectory.append(action, observation, env_reward, terminated, truncated, None, said)
+            trajectory.append(action, observation, env_reward, terminated, truncated, probability, said)
         except BaseException:
             trajectory.end()
             raise

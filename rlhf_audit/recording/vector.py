@@ -25,7 +25,7 @@ from rlhf_audit.log.refusals import not_begun
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.trajectory import Trajectory
 from rlhf_audit.recording.library import (
-    LibrarySession,
+    by_a_script,
     checked_seed,
     ended,
     recordable,
@@ -70,8 +70,8 @@ class VectorRecorder(VectorWrapper[Any, Any, Any, Any, Any]):
     ) -> None:
         super().__init__(env)
         self._mode = _autoreset_mode(env)
-        self._session = LibrarySession(log, rater_id, _describe(env), seed, info, observations)
-        self._info = self._session.info
+        self._session = by_a_script(log, rater_id, _describe(env), seed, info, observations)
+        self._info = self._session.facts.info
         self._recordable = recordable(reading.from_json(describing.describe(env.action_space)))
         self._streams: list[Trajectory | None] = [None] * env.num_envs
         # Next to reset by itself; and where a step was made just before an episode began in its place.

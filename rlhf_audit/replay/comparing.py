@@ -1,13 +1,17 @@
 """The two ends of a session that is played again: the recorded answers, and a sink that compares."""
 
+import copy
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 
 from rlhf_audit.log import reader
+from rlhf_audit.log.info import kept
 from rlhf_audit.log.recorded import RecordedEpisode
 from rlhf_audit.session import Learner
 from rlhf_audit.spaces.hashed import HashedSpace, observation_space
@@ -86,8 +90,8 @@ class Comparer:
         """Whether another step is to be compared."""
         return self._coming is not None and (self._most is None or self.steps < self._most)
 
-    def episode(self, facts: EpisodeFacts, observation: Observation) -> None:
-        del observation
+    def episode(self, facts: EpisodeFacts) -> None:
+        """Compare what an episode begins with."""
         self._behaviour = facts.behaviour_policy_sha256
         if self._coming is None:
             return
@@ -97,6 +101,7 @@ class Comparer:
             self._stop((facts.episode_id, 0), "reset_seed")
 
     def step(self, step: Transition, next_observation: Observation) -> None:
+        """Compare a step."""
         assert self._coming is not None
         expected, after = self._coming.step, self._coming.after
         behaviour = self._coming.episode.behaviour_policy_sha256
@@ -148,6 +153,43 @@ class Comparer:
     def _stop(self, where: tuple[str, int], field: str) -> None:
         self.first = Difference(self._session_id, *where, field)
         raise DifferenceFound
+
+
+class ComparedStage:
+    """Where a policy acts again, and every value is compared with what was recorded.
+
+    Args:
+        env: Fresh, as the session's was.
+        comparer: Told of all that happens in it.
+        info: Keys of ``info`` that were kept.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], comparer: Comparer, info: Sequence[str]) -> None:
+        self._env, self._comparer, self._info = env, comparer, info
+        self._name, self._step = "", 0
+        self._before: Any = None
+
+    def begin(self, facts: EpisodeFacts) -> Observation:
+        self._name, self._step = facts.episode_id, 0
+        self._before, _ = self._env.reset(seed=facts.reset_seed)
+        self._comparer.episode(facts)
+        begun: Observation = self._before
+        return begun
+
+    def act(self, action: Any, probability: float) -> tuple[Observation, float, bool]:
+        # An environment may give the very same array again.
+        before = copy.deepcopy(self._before)
+        after, env_reward, terminated, truncated, found = self._env.step(action)
+        said = kept(found, self._info) if self._info else None
+        over = bool(terminated), bool(truncated)
+        row = Transition(self._name, self._step, before, action, probability, float(env_reward), *over, said)
+        self._before, self._step = after, self._step + 1
+        self._comparer.step(row, after)
+        return after, float(env_reward), any(over)
+
+    def picture(self) -> npt.NDArray[np.uint8] | None:
+        """Nobody looks."""
+        return None
 
 
 class RecordedRater:

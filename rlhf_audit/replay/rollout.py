@@ -23,7 +23,7 @@ from rlhf_audit.policy.interface import Interface
 from rlhf_audit.policy.live import LiveLearner
 from rlhf_audit.policy.network import initial_weights, weights_sha256
 from rlhf_audit.replay import resimulate
-from rlhf_audit.replay.comparing import Comparer, Difference, DifferenceFound, RecordedRater
+from rlhf_audit.replay.comparing import ComparedStage, Comparer, Difference, DifferenceFound, RecordedRater
 from rlhf_audit.seeds import child_seed
 from rlhf_audit.session import Fixed, Learner, Limits, Moment, acting, interview
 from rlhf_audit.types import Feedback, Kind, Weights
@@ -132,7 +132,8 @@ def _play(
     in_words = partial(meanings.action_in_words, facts["env"]["env_id"], facts["env"]["action_space"])
     clock = TickingClock(_NO_TIME)
     with contextlib.closing(envs.open_env(facts["env"]["env_id"])) as env:
-        moments = acting(env, learner, facts["seed"], None, recorded.session_id, comparer, facts["info"])
+        stage = ComparedStage(env, comparer, facts["info"])
+        moments = acting(stage, policy.interface, learner, facts["seed"], None, recorded.session_id)
         moments = _as_many_as_recorded(moments, comparer)
         with contextlib.suppress(DifferenceFound):
             if rows is not None:

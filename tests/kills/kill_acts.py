@@ -26,7 +26,7 @@ from rlhf_audit.recording.vector import VectorRecorder
 from rlhf_audit.session import Fixed
 from rlhf_audit.spaces import reading
 from rlhf_audit.spaces.hashed import FULL, HASHED, HashedSpace
-from rlhf_audit.types import EpisodeFacts, Feedback, Transition
+from rlhf_audit.types import Feedback
 from rlhf_audit.withdrawal import erase
 
 Act = Callable[[Path, Note], None]
@@ -90,33 +90,37 @@ def by_vector(home: Path, note: Note) -> None:
 
 def by_command(home: Path, note: Note, learn: str | None = None, answers: int = 8) -> None:
     """What ``rlhf-audit record`` does; told of as the writer is."""
-    patched, begun = pytest.MonkeyPatch(), dict[str, EpisodeFacts]()
-    opening, begin = SessionWriter.__init__, SessionWriter.episode
-    step, answer = SessionWriter.step, SessionWriter.feedback
+    patched, seen = pytest.MonkeyPatch(), list[Any]()
+    opening, answer = SessionWriter.__init__, SessionWriter.feedback
+    reset, act = Recorder.reset, Recorder.act
 
     def starts(self: SessionWriter, *args: Any) -> None:
         # Until now a policy was loaded and, where it learns, compiled.
         note(crash_rig.BEGUN)
         opening(self, *args)
 
-    def episode(self: SessionWriter, facts: EpisodeFacts, observation: Any) -> None:
-        begin(self, facts, observation)
-        begun[facts.episode_id] = facts
+    def begun(self: Recorder, *, seed: int | None = None, options: Any = None) -> Any:
+        observation, info = reset(self, seed=seed, options=options)
+        seen[:] = [seed, observation.copy()]
+        return observation, info
 
-    def stepped(self: SessionWriter, made: Transition, observation: Any, stream: int = 0) -> None:
-        step(self, made, observation, stream)
-        where = self.session_id, made.episode_id, made.step
-        outcome = made.env_reward, made.terminated, made.truncated, made.info
-        seed = begun[made.episode_id].reset_seed, None
-        note(world.step_fact(where, seed, made.observation, made.action, observation, outcome))
+    def stepped(self: Recorder, action: Any, probability: float) -> Any:
+        result = act(self, action, probability)
+        assert self._trajectory is not None and self._trajectory.position is not None
+        episode, after = self._trajectory.position
+        where = self.session_id, episode, after - 1
+        outcome = float(result[1]), *result[2:4], None
+        note(world.step_fact(where, (seen[0], None), seen[1], action, result[0], outcome))
+        seen[1] = result[0].copy()
+        return result
 
     def answered(self: SessionWriter, row: Feedback) -> None:
         answer(self, row)
         note(["rating", self.session_id, row.episode_id, row.step, row.value])
 
     patched.setattr(SessionWriter, "__init__", starts)
-    patched.setattr(SessionWriter, "episode", episode)
-    patched.setattr(SessionWriter, "step", stepped)
+    patched.setattr(Recorder, "reset", begun)
+    patched.setattr(Recorder, "act", stepped)
     patched.setattr(SessionWriter, "feedback", answered)
     log, rater_id = opened(home)
     to = home / "policies" / "live" if learn else None

@@ -48,6 +48,25 @@ def test_answers_name_the_step_just_made(tmp_path: Path) -> None:
     assert (row["episode_id"], row["step"], row["value"], row["latency_s"]) == ("s-0001-e0000", 1, 1.0, 0.5)
 
 
+def test_a_script_tells_which_policy_acts_and_how_probable_an_action_was(tmp_path: Path) -> None:
+    log, rater = log_and_rater(tmp_path)
+    with Recorder(gym.make("CartPole-v1"), log, rater) as env:
+        with pytest.raises(UsageError, match="reset"):
+            env.act(0, 0.5)
+        env.policy_sha256 = "0" * 64
+        env.reset(seed=4)
+        env.act(1, 0.25)
+        env.step(0)
+        env.act(1, 1.0)
+        env.policy_sha256 = None
+        env.reset(seed=5)
+        env.step(0)
+    session = reader.session(log, "s-0001")
+    assert [e.behaviour_policy_sha256 for e in session.episodes] == ["0" * 64, None]
+    assert [[s.action_probability for s in e.steps] for e in session.episodes] == [[0.25, None, 1.0], [None]]
+    assert rollout.replay(log, "s-0001").difference is None
+
+
 def test_the_environment_acts_on_what_is_recorded(tmp_path: Path) -> None:
     log, rater = log_and_rater(tmp_path)
     with Recorder(gym.make("Pendulum-v1"), log, rater) as env:

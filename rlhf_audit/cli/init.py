@@ -17,6 +17,10 @@ def run(
         Path | None,
         typer.Option("--terms", metavar="FILE", help="The text that raters agree to, instead of ours."),
     ] = None,
+    sealed: Annotated[
+        bool,
+        typer.Option("--sealed", help="Encrypt what raters give; a copy without their keys says nothing."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create a log in a new or empty folder."""
@@ -35,13 +39,14 @@ def run(
         ) from error
     if not text.strip():
         raise UsageError("the terms are empty", needed="the text that raters are to read")
-    log = store.create(log_path, terms=text.encode())
+    log = store.create(log_path, terms=text.encode(), sealed=sealed)
     result = {
         "log": str(log_path),
         "log_id": log.log_id,
         "format_version": log.header["format_version"],
         "public_key": log.public_key.hex(),
         "terms_sha256": terms.current(log)[0],
+        "sealed": log.is_sealed,
     }
     _console.emit(
         "init",

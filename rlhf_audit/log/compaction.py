@@ -21,11 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_audit import canonical
-from rlhf_audit.log import durable, keys, sealed, sealing, swapping
+from rlhf_audit.log import answers, durable, keys, sealed, sealing, swapping
 from rlhf_audit.log.layout import EPISODES, STEPS, merged_name, merged_number
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.whereabouts import SealedFile, Slice
-from rlhf_audit.log.writer import PARQUET
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many files of it are, and of how many."""
@@ -292,7 +291,10 @@ def _slices(log: Log, sources: Sequence[SealedFile]) -> list[Slice]:
 
 def _write(log: Log, merge: Merge, place: Path, shape: pa.Schema) -> None:
     told = merge.sources[0].folder in (EPISODES, STEPS)
-    options = sealing.trajectory_options(shape) if told else dict(PARQUET)
+    rater_id = log.whereabouts.rater_of(merge.sources[0])
+    options = (
+        sealing.trajectory_options(shape) if told else answers.options(log, keys.read(log.layout, rater_id))
+    )
     most_rows = min(int(options.pop("row_group_size", _GROUP_ROWS)), _GROUP_ROWS)
     with durable.replacing(place) as temporary, pq.ParquetWriter(temporary, shape, **options) as writer:
         for table in _gathered(_tables(log, merge.sources), most_rows):

@@ -19,7 +19,8 @@ from typing import Any
 from rlhf_audit import canonical
 from rlhf_audit.clock import from_text, to_text
 from rlhf_audit.errors import LogError, UsageError
-from rlhf_audit.log import durable
+from rlhf_audit.log import durable, encryption
+from rlhf_audit.log.encryption import Cipher
 from rlhf_audit.log.layout import Layout, checked_rater_id, is_session_id
 from rlhf_audit.types import Feedback, Kind
 
@@ -95,7 +96,9 @@ _MARK: Mapping[str, tuple[type, ...]] = {
 class Journal:
     """Appends the events of one session."""
 
-    def __init__(self, layout: Layout, session_id: str, meta: Mapping[str, Any]) -> None:
+    def __init__(
+        self, layout: Layout, session_id: str, meta: Mapping[str, Any], cipher: Cipher | None = None
+    ) -> None:
         self._folder = layout.journal_folder(session_id)
         # The folder appears with its first line whole: a kill in between leaves a temporary name only.
         making = _set_aside(self._folder)
@@ -106,6 +109,7 @@ class Journal:
         durable.sync_folder(layout.journal)
         self._stream = (self._folder / _EVENTS).open("ab", buffering=0)
         self._lock = threading.Lock()
+        self._cipher, self._session_id = cipher, session_id
 
     @property
     def folder(self) -> Path:
@@ -118,11 +122,19 @@ class Journal:
             name: to_text(value) if isinstance(value, datetime) else value
             for name, value in asdict(row).items()
         }
-        self.put({"event": "feedback", **body, "marks": list(marks)}, sync=True)
+        self._give({"event": "feedback", **body, "marks": list(marks)}, sync=True)
 
     def weights(self, sha256: str) -> None:
         """Note the digest of what a learning session has taught so far."""
-        self.put({"event": "weights", "sha256": sha256})
+        # From a few answers they could be guessed.
+        self._give({"event": "weights", "sha256": sha256})
+
+    def _give(self, event: Mapping[str, Any], *, sync: bool = False) -> None:
+        """Append what a rater gave; encrypted in a sealed log."""
+        if self._cipher is not None:
+            told = self._cipher.encrypt(canonical.json_bytes(event), self._session_id)
+            event = {"event": event["event"], "encrypted": told}
+        self.put(event, sync=sync)
 
     def put(self, event: Mapping[str, Any], sync: bool = False) -> None:
         """Append an event, from any thread; with ``sync``, it is on the disk when this returns."""
@@ -208,6 +220,8 @@ class _Events:
         self._layout = layout
         self._session_id = session_id
         self._begun = False
+        self._rater_id = ""
+        self._cipher: Cipher | None = None
         self._parts: dict[int, int] = {}
 
     def event(self, data: bytes) -> dict[str, Any]:
@@ -215,9 +229,12 @@ class _Events:
 
         Raises:
             ValueError: It is none, or not one that can follow; nothing of it is repeated.
+            LogError: It is encrypted, and its rater's key is missing or damaged.
         """
         body = canonical.parse_object(data)
         event = body.get("event")
+        if self._begun and isinstance(body.get("encrypted"), str):
+            body = canonical.parse_object(self._opened(body["encrypted"]))
         if not isinstance(event, str) or event not in _FIELDS:
             raise ValueError("an event that nobody writes")
         if (event == "session") == self._begun:
@@ -229,10 +246,15 @@ class _Events:
             raise ValueError(f"a {event} with a value that can't be") from error
         return body
 
+    def _opened(self, text: str) -> bytes:
+        if self._cipher is None:
+            self._cipher = encryption.of_rater(self._layout, self._rater_id)
+        return self._cipher.decrypt(text, self._session_id)
+
     def _follow(self, event: str, body: Mapping[str, Any]) -> None:
         if event == "session":
             self._begun = True
-            checked_rater_id(body["rater_id"])
+            self._rater_id = checked_rater_id(body["rater_id"])
             self._layout.steps_file(body["env"]["env_id"], self._session_id)
         elif event == "part":
             # The newest one may begin twice: the first time was interrupted.

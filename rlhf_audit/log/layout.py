@@ -148,6 +148,15 @@ def folder_of(name: str) -> str:
     return name.partition("/")[0]
 
 
+def rater_in(name: str) -> str:
+    """Return whose answers a sealed file holds.
+
+    >>> rater_in("feedback/rater_id=r-1a2b3c4d/s-0001.parquet")
+    'r-1a2b3c4d'
+    """
+    return checked_rater_id(name.split("/")[-2].removeprefix("rater_id="))
+
+
 def merged_name(beside: str, number: int) -> str:
     """Return the name of a merged file in the folder of another sealed file.
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from rlhf_audit import schema
 from rlhf_audit.errors import LogError
+from rlhf_audit.log import encryption
 from rlhf_audit.log.layout import Layout
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.whereabouts import SealedFile
@@ -85,7 +86,7 @@ def opened(layout: Layout, name: str) -> Iterator[pq.ParquetFile]:
             # A pipe in its place would be waited for.
             raise damaged(f"{name} is {'not a file' if path.exists() else 'missing'}", "no such file")
         # Not by `read_table`: that would read "rater_id=…" out of the folder's name into a column.
-        with pq.ParquetFile(path) as file:
+        with encryption.opened(layout, name) as file:
             yield file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise damaged(f"{name} can't be read", "no Parquet, or a damaged one") from error

@@ -57,6 +57,11 @@ class Log:
         self._folded: tuple[object, Whereabouts] | None = None
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether what raters give is encrypted under their keys."""
+        return bool(self.header.get("sealed"))
+
+    @property
     def whereabouts(self) -> Whereabouts:
         """Where the rows of each session are, by the ledger as it was read last."""
         entries = self.ledger.entries
@@ -194,6 +199,8 @@ def create(
     entropy: Entropy | None = None,
     signing_key: Ed25519PrivateKey | None = None,
     terms: bytes | None = None,
+    *,
+    sealed: bool = False,
 ) -> Log:
     """Create a log in an empty or missing folder; one that fails leaves nothing and may be tried again.
 
@@ -203,6 +210,7 @@ def create(
         entropy: Where pseudonyms, keys and codes come from.
         signing_key: Overrides the operator's key on this machine.
         terms: The text that raters agree to, UTF-8; may also be added later.
+        sealed: Encrypt what raters give under their keys.
 
     Raises:
         UsageError: The folder holds something, or lies inside a log.
@@ -218,7 +226,8 @@ def create(
             _check_vacant(layout)
             try:
                 _clear(layout)
-                _fill(layout, clock or SystemClock(), entropy or SystemEntropy(), key, terms)
+                facts = {"sealed": True} if sealed else {}
+                _fill(layout, clock or SystemClock(), entropy or SystemEntropy(), key, terms, facts)
             except BaseException:
                 with contextlib.suppress(OSError):
                     _clear(layout)
@@ -231,10 +240,16 @@ def create(
 
 
 def _fill(
-    layout: Layout, clock: Clock, entropy: Entropy, key: Ed25519PrivateKey, terms: bytes | None
+    layout: Layout,
+    clock: Clock,
+    entropy: Entropy,
+    key: Ed25519PrivateKey,
+    terms: bytes | None,
+    chosen: Mapping[str, Any],
 ) -> None:
     log_id = entropy.token(8).hex()
-    facts = {
+    facts: dict[str, Any] = {
+        **chosen,
         "format_version": FORMAT_VERSION,
         "log_id": log_id,
         "created_at": to_text(clock.now()),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rlhf_audit.log.layout import EPISODES, FEEDBACK, STEPS
+from rlhf_audit.log.layout import EPISODES, FEEDBACK, STEPS, rater_in
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.whereabouts import SealedFile
 from rlhf_audit.spaces import reading
@@ -77,6 +77,14 @@ def _by_kind(log: Log, there: Sequence[SealedFile]) -> Files:
         found.setdefault(kind, []).append(log.layout.root / file.path)
     # In the ledger's order within a folder: a merged file stands where the first of its sessions stood.
     return {kind: sorted(paths, key=lambda path: path.parent) for kind, paths in sorted(found.items())}
+
+
+def by_rater(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return files of answers by whose they are, in their order."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(rater_in(path.as_posix()), []).append(path)
+    return found
 
 
 def slices(log: Log) -> list[tuple[str, str, int]]:

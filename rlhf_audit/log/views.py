@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from rlhf_audit.clock import to_text
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import keys, reader, viewed
+from rlhf_audit.log import encryption, keys, reader, viewed
 from rlhf_audit.log.layout import SEALED, Layout
 from rlhf_audit.log.store import Log
 
@@ -71,6 +71,8 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+_HIVE = "hive_partitioning = true, hive_types = {'rater_id': VARCHAR}"
+
 
 def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None = None) -> str:
     """Return the SQL that makes every view.
@@ -83,16 +85,28 @@ def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | 
     entries = _quoted(str(log.layout.entries.resolve()))
     lines = f"CREATE VIEW ledger_lines AS SELECT json FROM read_ndjson_objects({entries});"
     files = viewed.files(log)
+    ciphers = [
+        f"-- PRAGMA add_parquet_key('{name}', 'the key of {name}, in base64');"
+        for name in _sealed(log, files)
+    ]
     values = [f"({_quoted(path)}, {_quoted(session)}, {rows})" for path, session, rows in viewed.slices(log)]
     body = f"VALUES {', '.join(values)}" if values else "SELECT '', '', 0 WHERE false"
     slices = f"CREATE VIEW sealed_slices(path, session_id, rows) AS {body};"
-    return "\n".join(["SET TimeZone = 'UTC';", lines, slices, _views(files, as_of, groups)])
+    views = _views(log, files, as_of, groups)
+    return "\n".join(["SET TimeZone = 'UTC';", *ciphers, lines, slices, views])
 
 
-def _views(files: viewed.Files, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None) -> str:
+def _views(
+    log: Log, files: viewed.Files, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None
+) -> str:
     parts = []
     for view, columns in _COLUMNS.items():
-        selects = [_select(kind, paths) for kind, paths in files.items() if kind.view == view]
+        selects = [
+            select
+            for kind, paths in files.items()
+            if kind.view == view
+            for select in _selects(kind, paths, sealed=log.is_sealed)
+        ]
         empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items())
         body = "\nUNION ALL ".join(selects) or f"SELECT {empty} WHERE false"
         parts.append(f"CREATE VIEW {view} AS\n{body};")
@@ -105,13 +119,18 @@ def _views(files: viewed.Files, as_of: datetime, groups: Mapping[str, Mapping[st
     return "\n".join([*parts, text])
 
 
-def _select(kind: viewed.Kind, paths: Sequence[Path]) -> str:
-    """Return a SELECT of the view's columns; what is no vector or no single number is NULL there."""
+def _selects(kind: viewed.Kind, paths: Sequence[Path], *, sealed: bool) -> list[str]:
+    """Return SELECTs of the view's columns; what is no vector or no single number is NULL there."""
     if kind.view == "feedback_rows":
-        return (
-            f"SELECT * FROM read_parquet({_listed(paths)}, hive_partitioning = true, "
-            "hive_types = {'rater_id': VARCHAR})"
-        )
+        if not sealed:
+            return [f"SELECT * FROM read_parquet({_listed(paths)}, {_HIVE})"]
+        # Each key's files by themselves; and whole: DuckDB decrypts wrongly where a filter or a sort behind
+        # lets it pass over values, which they can't see through an OFFSET.
+        return [
+            f"SELECT * FROM (FROM read_parquet({_listed(own)}, {_HIVE}, "
+            f"encryption_config = {{footer_key: {_quoted(rater)}}}) OFFSET 0)"
+            for rater, own in viewed.by_rater(paths).items()
+        ]
     kept = {"observation": kind.vector, "final_observation": kind.vector, "action": kind.number}
     columns = [
         f"{_quoted(kind.env_id)} AS env_id"
@@ -119,7 +138,13 @@ def _select(kind: viewed.Kind, paths: Sequence[Path]) -> str:
         else f"{name if kept.get(name, True) else 'NULL'}::{sql_type} AS {name}"
         for name, sql_type in _COLUMNS[kind.view].items()
     ]
-    return f"SELECT {', '.join(columns)} FROM read_parquet({_listed(paths)}, hive_partitioning = false)"
+    return [f"SELECT {', '.join(columns)} FROM read_parquet({_listed(paths)}, hive_partitioning = false)"]
+
+
+def _sealed(log: Log, files: viewed.Files) -> list[str]:
+    """Return the raters whose keys the views need."""
+    found = (viewed.by_rater(paths) for kind, paths in files.items() if kind.view == "feedback_rows")
+    return [rater for raters in found for rater in raters] if log.is_sealed else []
 
 
 def _native(files: viewed.Files) -> list[str]:
@@ -163,13 +188,16 @@ def _connected(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
         connection.execute("SET enable_external_access = false")
         connection.execute("SET TimeZone = 'UTC'")
         files = viewed.files(log)
+        for rater_id in _sealed(log, files):
+            cipher = encryption.of_rater(log.layout, rater_id)
+            connection.execute(f"PRAGMA add_parquet_key('{rater_id}', '{cipher.name_in_sql}')")
         paths = [str(path.resolve()) for group in files.values() for path in group]
         connection.execute("SET VARIABLE sealed_files = ?", [paths])
         connection.execute("SET VARIABLE ledger_bytes = ?", [sum(len(line) + 1 for line in log.ledger.lines)])
         # The lines as they were checked, not the file, which another process may be writing to.
         connection.register("ledger_lines", pa.table({"json": [line.decode() for line in log.ledger.lines]}))
         connection.register("sealed_slices", _table(viewed.slices(log)))
-        connection.execute(_views(files, as_of, consented_groups(log, as_of)))
+        connection.execute(_views(log, files, as_of, consented_groups(log, as_of)))
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
         found = unreadable(connection, error)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from rlhf_audit import canonical
 from rlhf_audit.errors import ConsentError, LogError, RlhfAuditError
-from rlhf_audit.log import durable, journal, keys, reopened, sealing
+from rlhf_audit.log import answers, durable, encryption, journal, keys, reopened
 from rlhf_audit.log.part import PartShape, part_file, staged_files
 from rlhf_audit.log.reopened import LeftOpen
 from rlhf_audit.log.store import Log
@@ -24,8 +24,6 @@ from rlhf_audit.spaces import reading
 from rlhf_audit.spaces.hashed import observation_space
 from rlhf_audit.types import EpisodeFacts, Feedback, Grant, Transition
 
-# No dictionary pages in what a rater gave: they would outlive a filtered row.
-PARQUET: Mapping[str, Any] = {"compression": "zstd", "use_dictionary": False, "store_schema": False}
 _SYNC_EVERY_S = 0.5
 
 
@@ -75,12 +73,14 @@ class SessionWriter:
             for entry in log.ledger.of("consent")
         ):
             raise ConsentError("no grant in the ledger covers this session")
-        keys.read(log.layout, grant.rater_id)
+        key = keys.read(log.layout, grant.rater_id)
         self._log = log
         self._grant = grant
         self.session_id = _next_session_id(log)
         self._meta = asdict(facts) | {"rater_id": grant.rater_id, "grant_id": grant.grant_id}
-        self._journal = journal.Journal(log.layout, self.session_id, self._meta)
+        self._journal = journal.Journal(
+            log.layout, self.session_id, self._meta, encryption.of(key) if log.is_sealed else None
+        )
         self._streams: dict[int, Trajectory] = {}
         self._beside = ThreadPoolExecutor(1, "rlhf-audit-sealing")
         self._stopping = threading.Event()
@@ -244,7 +244,7 @@ def _enter(log: Log, left: LeftOpen) -> bool:
     if not n_steps and not left.n_feedback:
         return False
     if left.n_feedback:
-        files.append(_write_feedback(log, left.session_id, key, left.feedback()))
+        files.append(answers.write(log, left.session_id, key, left.feedback()))
     body = {
         **left.meta,
         "session_id": left.session_id,
@@ -334,17 +334,6 @@ def _rows(log: Log, path: Path) -> int:
 
 def _n_steps(path: Path) -> int:
     return int(pc.sum(pq.ParquetFile(path).read(["n_steps"]).column(0)).as_py() or 0)
-
-
-def _write_feedback(log: Log, session_id: str, key: keys.RaterKey, table: pa.Table) -> dict[str, Any]:
-    path = log.layout.feedback_file(key.rater_id, session_id)
-    sealing.write(path, table, table.schema, **PARQUET)
-    return {
-        "path": log.layout.relative(path),
-        "rows": table.num_rows,
-        "rows_mac": canonical.hmac_hex(key.mac_key, "rows", canonical.table_bytes(table)),
-        "file_mac": key.file_mac(path),
-    }
 
 
 def _next_session_id(log: Log) -> str:

@@ -15,7 +15,6 @@ from rlhf_audit.clock import Clock
 from rlhf_audit.consent import register, terms
 from rlhf_audit.log import store
 from rlhf_audit.log.store import Log
-from rlhf_audit.log.writer import PARQUET
 from rlhf_audit.recording.record import Recorded, Request, record
 from rlhf_audit.seeds import Entropy
 from rlhf_audit.types import Answer, AnswerKind, Purpose, Question
@@ -154,4 +153,10 @@ def alter(path: Path, column: str, row: int, value: object) -> None:
     assert values[row] != value or type(values[row]) is not type(value)
     values[row] = value
     place, field = table.column_names.index(column), table.schema.field(column)
-    pq.write_table(table.set_column(place, field, pa.array(values, field.type)), path, **PARQUET)
+    pq.write_table(
+        table.set_column(place, field, pa.array(values, field.type)),
+        path,
+        compression="zstd",
+        use_dictionary=False,
+        store_schema=False,
+    )

@@ -14,7 +14,8 @@ export PIP_NO_INPUT := 1
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check bench bench-record docs sweep-learning sweep-kill sweep-tamper sweep-long sweep-golden peers clean
+.PHONY: demo test check bench bench-record bench-erase docs sweep-learning sweep-kill sweep-faults sweep-tamper sweep-long sweep-erasure \
+  sweep-golden peers clean
 
 demo: $(STAMP)
 	$(VENV)/bin/rlhf-audit demo demo
@@ -31,13 +32,16 @@ check: $(STAMP)
 bench: $(STAMP)
 	@set -e; for file in benchmarks/*.py; do echo "$$file"; $(PYTHON) -m benchmarks.$$(basename "$$file" .py); done
 
-# The recorders that ours is compared with, in an environment of their own. Where one does not install, the
+# The recorders and stores that ours are compared with, in an environment of their own. Where one does not install, the
 # benchmark names it and goes on.
 BENCH := .bench
 PINS := $(wildcard benchmarks/peers/*.txt)
 
 bench-record: $(BENCH)/.installed
 	$(BENCH)/bin/python -m benchmarks.recording
+
+bench-erase: $(BENCH)/.installed
+	$(BENCH)/bin/python -m benchmarks.erasing
 
 $(BENCH)/.installed: $(STAMP) $(PINS)
 	rm -rf $(BENCH)
@@ -60,11 +64,19 @@ sweep-kill: $(STAMP)
 	$(PYTHON) -m pytest -n 2 -m sweep -k "kill or crash"
 	$(PYTHON) tests/kills/kill_sweep.py
 
+sweep-faults: $(STAMP)
+	$(PYTHON) tests/faults/fault_sweep.py
+	$(PYTHON) -m pytest -s -m sweep tests/faults
+
 sweep-tamper: $(STAMP)
 	$(PYTHON) -m pytest -n 2 -m sweep -k tamper
 
 sweep-long: $(STAMP)
 	$(PYTHON) -m pytest -m sweep -k "million or for_long"
+
+sweep-erasure: $(STAMP)
+	$(PYTHON) -m pytest -n 2 -m sweep tests/withdrawal/test_withdrawal_never_there.py
+	$(PYTHON) -m pytest -m sweep tests/withdrawal/test_withdrawal_raw_disk.py
 
 sweep-golden: $(STAMP)
 	$(PYTHON) -m pytest -n 2 -m sweep -k "golden or every_space"

@@ -33,8 +33,10 @@ Every verb then prints exactly one document:
 | demo | `log, report, receipt, replayed_identical, mean_return, weights_sha256, control_weights_sha256, \
 findings, verified` |
 | init | `log, log_id, format_version, public_key, terms_sha256` |
+| terms | `terms_sha256, version, to_ask[]` |
 | enroll | `rater_id, withdrawal_code, scripted` |
-| consent | `grant_id, rater_id, purposes, refused, expires_at` |
+| consent | `grant_id, rater_id, purposes, refused, expires_at`; with `--invalidate` \
+`rater_id, invalidated[]` |
 | record | `session_id, episodes, steps, feedback, weights_sha256, seed, withdrew` |
 | replay | `identical, steps, first_difference{session_id, episode_id, step, field} or null, \
 sessions[{session_id, identical, steps, scope, note}]`; with `--materialise` \
@@ -46,11 +48,14 @@ sessions[{session_id, identical, steps, scope, note}]`; with `--materialise` \
 | withdraw | `rater_id, purposes, erase_by` |
 | erase | `rater_id, applied, rows, files, policies[{name, before, after}], reports, exports, receipt` |
 | export | `path, format, purpose, recipient, rows, raters[], names{rater_id: name in the export}, steps, \
-episodes, files` |
+episodes, files`; with `--rater` `path, format, rows, raters[], holds{}`; with `--told` `told, recipient` |
 | import | `session_id, rows, raters[], rater_id, grant_id, withdrawal_code or null, env_id, episodes, \
 steps, unseeded` |
 | compact | `files_before, files_after, bytes_before, bytes_after, files[{path, rows, bytes, merged}]` |
-| verify | `ok, entries, files, problems[{file, problem}]` |
+| verify | `ok, entries, files, problems[{file, problem}], \
+since[{name, size, root, proof[], problem or null}]` |
+| anchor | `path, size, root` |
+| rotate-key | `public_key, replaces, lost, entry, key_file or null` |
 | show | `what, rows[]` |
 | sql | `columns, rows[]` |
 """

@@ -4,16 +4,29 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlhf_audit import canonical
 from rlhf_audit.clock import SystemClock
 from rlhf_audit.errors import DamagedError, LogError, RlhfAuditError
-from rlhf_audit.log import artefacts, durable, journal, keys, placing, reopened, sealed, swapping, writer
+from rlhf_audit.log import (
+    anchors,
+    artefacts,
+    durable,
+    journal,
+    keys,
+    placing,
+    reopened,
+    sealed,
+    swapping,
+    writer,
+)
+from rlhf_audit.log.anchors import Extension
 from rlhf_audit.log.artefacts import ArtefactKind
-from rlhf_audit.log.layout import EPISODES, FEEDBACK, STEPS
+from rlhf_audit.log.layout import EPISODES, FEEDBACK, STEPS, merged_number
+from rlhf_audit.log.notes import VerifierKey
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.whereabouts import SealedFile, rows_mac
 
@@ -32,6 +45,21 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Beliefs:
+    """What whoever verifies a log knows of it from elsewhere.
+
+    Attributes:
+        since: Where earlier checkpoints are: a file, a folder, a git repository.
+        witnesses: Of whom a good signature must stand under the checkpoint, or one of the earlier ones.
+        trusted: Public keys, 32 bytes each, that are known to be the log's though no earlier key vouches.
+    """
+
+    since: Path | None = None
+    witnesses: Sequence[VerifierKey] = ()
+    trusted: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True)
 class Verified:
     """The outcome.
 
@@ -39,11 +67,13 @@ class Verified:
         entries: Ledger entries checked.
         files: Files checked.
         problems: Empty when all is well.
+        since: How the ledger stands to each anchor that was asked about.
     """
 
     entries: int
     files: int
     problems: tuple[Problem, ...] = field(default=())
+    since: tuple[Extension, ...] = field(default=())
 
     @property
     def ok(self) -> bool:
@@ -57,22 +87,25 @@ Check = Callable[[Path], str | None]
 _LOOKS = 25
 _PAUSE_S = 0.1
 _FRESH_S = 2.0
+_LEDGER = "ledger/entries.jsonl"
 _UNKNOWN = "is not in the ledger"
 _REPLACED = "was merged into another file by a compaction, and is still there"
 
 
-def verify(root: Path) -> Verified:
+def verify(root: Path, beliefs: Beliefs | None = None) -> Verified:
     """Check every file of a log against its ledger, and the ledger against its signed checkpoint.
 
     Args:
         root: The log's folder.
+        beliefs: What is known of it from elsewhere.
 
     Raises:
         LogError: There is no log at all, or it is of another format.
+        UsageError: There are no earlier checkpoints of this log where they are said to be.
     """
     before = None
     for _ in range(_LOOKS):
-        look = found = _look(root)
+        look = found = _look(root, beliefs or Beliefs())
         if before is not None:
             # What a recorder is just writing is well the next moment, while something else may not be.
             lasting = tuple(problem for problem in look.problems if problem in before.problems)
@@ -94,7 +127,7 @@ def _is_fresh(root: Path, found: Verified) -> bool:
     return False
 
 
-def _look(root: Path) -> Verified:
+def _look(root: Path, beliefs: Beliefs) -> Verified:
     try:
         log = Log(root)
     except LogError as error:
@@ -102,10 +135,21 @@ def _look(root: Path) -> Verified:
             raise
         return Verified(0, 0, (Problem("log.json", error.what),))
     except DamagedError as error:
-        name = next((word for word in error.what.split() if word.startswith("ledger/")), "ledger")
-        return Verified(0, 0, (Problem(name, error.what), *_wrong_header(root)))
-    problems = tuple(_check(log))
-    return Verified(len(log.ledger.entries), sum(1 for _ in log.layout.files()), problems)
+        words = error.what.replace(",", " ").split()
+        names = [word for word in words if word.startswith("ledger/")] or ["ledger"]
+        problems = [Problem(name, error.what) for name in names]
+        return Verified(0, 0, (*problems, *_wrong_header(root)))
+    earlier = anchors.read(beliefs.since, log.ledger.origin) if beliefs.since is not None else []
+    since = tuple(anchors.compare(log.ledger, earlier))
+    outside = [Problem(_LEDGER, f"{one.name} {one.problem}") for one in since if one.problem]
+    outside += [Problem(*one) for one in anchors.unwitnessed(log, earlier, beliefs.witnesses)]
+    outside += [Problem(_LEDGER, what) for what in anchors.unvouched(log.ledger, since, beliefs.trusted)]
+    try:
+        found = (*outside, *_check(log))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        # Signed, and yet no history that this program can have written.
+        found = (*outside, Problem(_LEDGER, "holds entries that don't follow from each other"))
+    return Verified(len(log.ledger.entries), sum(1 for _ in log.layout.files()), found, since)
 
 
 def _wrong_header(root: Path) -> Iterator[Problem]:
@@ -164,7 +208,7 @@ def _erasures(log: Log) -> Iterator[Problem]:
     for entry in log.ledger.of("erasure-intent"):
         rater_id = entry.body["rater_id"]
         if rater_id not in ended:
-            yield Problem("ledger/entries.jsonl", f"line {entry.seq + 1} begins an erasure that never ended")
+            yield Problem(_LEDGER, f"line {entry.seq + 1} begins an erasure that never ended")
             halts = [e.body for e in log.ledger.of("erasure-halted") if e.body["rater_id"] == rater_id]
             for obstacle in halts[-1]["obstacles"] if halts else ():
                 problem = f"{obstacle['problem']}: in the way of an erasure"
@@ -276,6 +320,9 @@ def _feedback(log: Log, file: SealedFile) -> Check:
             return "can't be checked: its rater's key is damaged or missing"
         if key.file_mac(path) != file.file_mac:
             return "is not the bytes that the ledger commits to"
+        if not merged_number(file.path):
+            # One entry commits to these bytes and to their rows: the bytes prove both.
+            return None
         try:
             table = sealed.read(log.layout, file.path)
         except RlhfAuditError as error:
@@ -297,7 +344,7 @@ def _moved(log: Log, unchecked: set[Path]) -> Iterator[Problem]:
         for folder in (EPISODES, STEPS, FEEDBACK):
             n_rows = sum(one.rows for _, one in where.of_session(session_id, folder))
             if n_rows != facts[f"n_{folder}"]:
-                yield Problem("ledger/entries.jsonl", f"names {n_rows} of {session_id}'s rows of {folder}")
+                yield Problem(_LEDGER, f"names {n_rows} of {session_id}'s rows of {folder}")
     for path in sorted(log.layout.root / name for name in where.replaced):
         if os.path.lexists(path) and path not in unchecked:
             yield Problem(log.layout.relative(path), _REPLACED)

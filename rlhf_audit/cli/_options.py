@@ -48,8 +48,8 @@ class LogCommand(TyperCommand):
         given = self._given(ctx, args) if home else []
         needed = sum(param.required for param in self.params if param.param_type_name == "argument")
         # The log itself counts as needed: with one argument too few, it is the log that was left out. Before
-        # any number of sessions or audits, what is no folder is one of them.
-        if home and (len(given) < needed or (self._open_ended() and not Path(given[0]).is_dir())):
+        # any number of sessions or audits, or a rater who may be left out, what is no folder is one of them.
+        if home and (len(given) < needed or (self._open_ended() and not self._is_folder(given))):
             args = [home, *args]
         rest: list[str] = super().parse_args(ctx, args)
         return rest
@@ -67,8 +67,14 @@ class LogCommand(TyperCommand):
                 given += [value] if isinstance(value, str) else value
         return given
 
+    @staticmethod
+    def _is_folder(given: Sequence[str]) -> bool:
+        return bool(given) and "\0" not in given[0] and Path(given[0]).is_dir()
+
     def _open_ended(self) -> bool:
-        return any(param.nargs == -1 for param in self.params if param.param_type_name == "argument")
+        arguments = [param for param in self.params if param.param_type_name == "argument"]
+        behind = arguments[1:] if arguments and arguments[0].name == "log_path" else []
+        return any(param.nargs == -1 or not param.required for param in behind)
 
 
 def open_log(path: Path, repeat_erasures: bool = True) -> Log:
@@ -87,6 +93,27 @@ def open_log(path: Path, repeat_erasures: bool = True) -> Log:
     for sentence in erase.heal(log, repeat_erasures):
         _console.say(sentence)
     return log
+
+
+def read_terms(file: Path) -> str:
+    """Return the text that raters are to agree to.
+
+    Raises:
+        UsageError: It is no text, or an empty one.
+    """
+    from rlhf_audit import canonical
+
+    try:
+        text = canonical.read_file(file).decode()
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "the terms can't be read", seen=repr(str(file)), needed="a text file in UTF-8"
+        ) from error
+    if not text.strip():
+        raise UsageError("the terms are empty", needed="the text that raters are to read")
+    return text
 
 
 def policy_folder(path: Path, log: Log) -> Path:

@@ -16,6 +16,7 @@ import typer
 from rlhf_audit import __version__
 from rlhf_audit.cli import (
     _console,
+    anchor,
     audit,
     compact,
     consent,
@@ -30,8 +31,10 @@ from rlhf_audit.cli import (
     replay,
     report,
     retrain,
+    rotate_key,
     show,
     sql,
+    terms,
     verify,
     withdraw,
 )
@@ -42,6 +45,7 @@ from rlhf_audit.errors import DamagedError, LogError, RlhfAuditError, StorageErr
 VERBS = (
     demo,
     init,
+    terms,
     enroll,
     consent,
     record,
@@ -56,6 +60,8 @@ VERBS = (
     import_,
     compact,
     verify,
+    anchor,
+    rotate_key,
     show,
     sql,
 )
@@ -109,7 +115,7 @@ def _root(
 
 for _verb in VERBS:
     # Python keeps some names for itself: import_.
-    _name = _verb.__name__.rpartition(".")[2].removesuffix("_")
+    _name = _verb.__name__.rpartition(".")[2].removesuffix("_").replace("_", "-")
     # \b keeps the line as it is, so that it can be copied.
     app.command(_name, cls=LogCommand, epilog=f"\b\nExample:\n  {_verb.EXAMPLE}")(_verb.run)
 

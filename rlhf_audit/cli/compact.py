@@ -28,19 +28,23 @@ def run(log_path: LogPath, as_json: AsJson = False) -> None:
         "files_after": done.files_after,
         "bytes_before": done.bytes_before,
         "bytes_after": done.bytes_after,
+        "apart": done.apart,
         "files": [dict(file) for file in done.files],
     }
     _console.emit("compact", log.ledger.head, result, _text(done), as_json)
 
 
 def _text(done: "Compacted") -> str:
+    links = f"left as they are, since their bytes are elsewhere too: {_console.many(done.apart, 'file')}"
+    more = f"\n{links} behind links or with several names" if done.apart else ""
     if not done.files:
-        return f"nothing to merge: {_console.many(done.files_before, 'file')}, {_size(done.bytes_before)}"
+        found = f"{_console.many(done.files_before, 'file')}, {_size(done.bytes_before)}"
+        return f"nothing to merge: {found}{more}"
     merged = _console.many(sum(file["merged"] for file in done.files), "file")
     return (
         f"merged {merged} into {len(done.files)}\n"
         f"files  {done.files_before} -> {done.files_after}\n"
-        f"size   {_size(done.bytes_before)} -> {_size(done.bytes_after)}"
+        f"size   {_size(done.bytes_before)} -> {_size(done.bytes_after)}{more}"
     )
 
 

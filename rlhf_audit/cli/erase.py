@@ -1,13 +1,14 @@
 """``erase``: take a rater out of the log, the policies and the reports."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rlhf_audit.cli import _console
 from rlhf_audit.cli._options import AsJson, LogPath, RaterId, open_log
-from rlhf_audit.errors import CheckFailedError
+from rlhf_audit.errors import CheckFailedError, UsageError
 
 EXAMPLE = "rlhf-audit erase study r-1a2b3c4d --apply"
 
@@ -18,6 +19,10 @@ def run(
     apply: Annotated[
         bool, typer.Option("--apply", help="Do it; without this, only say what it would do.")
     ] = False,
+    legal_hold: Annotated[
+        str | None, typer.Option("--legal-hold", metavar="REASON", help="Suspend it, for this reason.")
+    ] = None,
+    lift_hold: Annotated[bool, typer.Option("--lift-hold", help="End a legal hold.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Take a rater out of everything.
@@ -26,15 +31,23 @@ def run(
     and reports are made again without them, and a receipt is written. One who has not withdrawn
     is withdrawn by it. Exits with 1 when something is in the way, or when data of theirs may be
     left, and names the place; run it again when the way is free.
+
+    --legal-hold suspends it, visibly: --apply is refused with 3 until --lift-hold. What is held is
+    not used the more for it. The reason is kept under the rater's key, and is erased with them.
     """
     from rlhf_audit.log.store import Log
-    from rlhf_audit.withdrawal import erase, plan
+    from rlhf_audit.withdrawal import erase, hold, plan
 
+    _check_alone(log_path, rater_id, apply, legal_hold is not None, lift_hold)
     alone: list[bool] = []
     # One that has begun is finished here, so that its outcome is told, and not by opening the log.
     log = Log(log_path)
     if not (apply and rater_id in plan.unfinished(log)):
         log = open_log(log_path)
+    if legal_hold is not None:
+        hold.place(log, rater_id, legal_hold)
+    if lift_hold:
+        hold.lift(log, rater_id)
     if apply:
         try:
             result = erase.apply(log, rater_id, _console.say).to_json()
@@ -48,6 +61,16 @@ def run(
     clean = not any(result.get(name) for name in ("left", "obstacles", "found"))
     finished = bool(result["receipt"]) and clean
     return 0 if finished or not result["applied"] else CheckFailedError.exit_code
+
+
+def _check_alone(log_path: Path, rater_id: str, *asked: bool) -> None:
+    if sum(asked) > 1:
+        raise UsageError(
+            "that can't be done together",
+            seen="several of --apply, --legal-hold and --lift-hold",
+            needed="one at a time",
+            fix=f"rlhf-audit erase {log_path} {rater_id} --lift-hold",
+        )
 
 
 def _told(result: dict[str, Any], log_path: str, alone: Sequence[bool]) -> str:
@@ -68,7 +91,12 @@ def _told(result: dict[str, Any], log_path: str, alone: Sequence[bool]) -> str:
     lines += [f"left      {_left(note)}" for note in result.get("left", ())]
     lines += [f"left      {path}: found by the search, or not readable" for path in result.get("found", ())]
     lines += [f"in the way: {one['path']} {one['problem']}" for one in result.get("obstacles", ())]
-    if complete:
+    if "hold" in result:
+        held = result["hold"]
+        why = "its reason can't be read" if held["reason"] is None else held["reason"]
+        lines.append(f"legal hold since {held['since']}: {why}")
+        lines.append(f"When it ends: rlhf-audit erase {log_path} {result['rater_id']} --lift-hold")
+    elif complete:
         lines.append(f"receipt   {_named(result['receipt'])}")
     else:
         again = "When the way is free" if done else "Do it"
@@ -77,6 +105,8 @@ def _told(result: dict[str, Any], log_path: str, alone: Sequence[bool]) -> str:
 
 
 def _outcome(result: dict[str, Any]) -> str:
+    if "hold" in result:
+        return "suspended by a legal hold; nothing is changed, and nothing withdrawn is used"
     if result["receipt"]:
         return "erased; look at what is left" if "left" in result or "found" in result else "erased"
     return "begun, and not finished" if result["applied"] else "the plan; nothing is changed yet"

@@ -1,14 +1,22 @@
 """``init``: create a log."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rlhf_audit.cli import _console
-from rlhf_audit.cli._options import AsJson, LogPath
+from rlhf_audit.cli._options import AsJson, LogPath, read_terms
 
 EXAMPLE = "rlhf-audit init study"
+
+
+class Permitted(StrEnum):
+    """Who may agree for a rater, where a log says so."""
+
+    GUARDIAN = "guardian"
+    PROXY = "proxy"
 
 
 def run(
@@ -21,25 +29,22 @@ def run(
         bool,
         typer.Option("--sealed", help="Encrypt what raters give; a copy without their keys says nothing."),
     ] = False,
+    allow: Annotated[
+        list[Permitted] | None,
+        typer.Option(
+            help="Who may agree for a rater: guardian (who is under age), proxy; nobody by default."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a log in a new or empty folder."""
-    from rlhf_audit import canonical
-    from rlhf_audit.consent import terms
-    from rlhf_audit.errors import UsageError
+    from rlhf_audit.consent import people, terms
     from rlhf_audit.log import store
 
-    try:
-        text = terms.DEFAULT_TERMS if terms_file is None else canonical.read_file(terms_file).decode()
-    except PermissionError:
-        raise
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            "the terms can't be read", seen=repr(str(terms_file)), needed="a text file in UTF-8"
-        ) from error
-    if not text.strip():
-        raise UsageError("the terms are empty", needed="the text that raters are to read")
+    text = terms.DEFAULT_TERMS if terms_file is None else read_terms(terms_file)
     log = store.create(log_path, terms=text.encode(), sealed=sealed)
+    if allow:
+        people.permit(log, [people.Giver(one.value) for one in allow])
     result = {
         "log": str(log_path),
         "log_id": log.log_id,

@@ -22,7 +22,7 @@ _QUERIES = {
     " n_feedback, sealed_at FROM sessions WHERE {where} ORDER BY session_n",
     "raters": "SELECT rater_id, scripted, enrolled_at, groups FROM raters WHERE {where} ORDER BY enrolled_at",
     "consent": "SELECT grant_id, rater_id, state, asked_purposes,"
-    " CASE WHEN state <> 'refused' THEN purposes ELSE [] END AS purposes, method,"
+    " CASE WHEN state <> 'refused' THEN purposes ELSE [] END AS purposes, method, given_by,"
     " given_at, expires_at, terms_sha256"
     " FROM grants WHERE {where} ORDER BY grant_id",
     "episodes": "SELECT session_id, rater_id, episode_id, env_id, reset_seed, e.n_steps,"
@@ -59,6 +59,9 @@ def run(
     ],
     session: Annotated[str | None, typer.Option(metavar="S", help="Only of this session.")] = None,
     rater: Annotated[str | None, typer.Option(metavar="R", help="Only of this rater.")] = None,
+    jsonld: Annotated[
+        bool, typer.Option("--jsonld", help="consent of one rater: a JSON-LD document in W3C DPV terms.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List what a log holds.
@@ -76,9 +79,26 @@ def run(
         )
     log = open_log(log_path)
     _check(log, wanted := _Wanted(what, session, rater))
+    if jsonld:
+        _jsonld(log, wanted, as_json)
+        return
     rows = _LISTS.get(what, _listed)(log, wanted)
     head = log.ledger.head
     _console.emit("show", head, {"what": what, "rows": rows}, _text(what, rows), as_json)
+
+
+def _jsonld(log: Log, wanted: _Wanted, as_json: bool) -> None:
+    from rlhf_audit.consent import dpv
+
+    if wanted.what != "consent" or wanted.rater is None or as_json:
+        raise UsageError(
+            "--jsonld is the consents of one rater",
+            seen=f"show LOG {wanted.what}{' --json' if as_json else ''}",
+            needed="consent, --rater R, and no --json",
+            fix="rlhf-audit show LOG consent --rater R --jsonld",
+        )
+    document = dpv.document(log, wanted.rater, log.clock.now())
+    _console.out(json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False))
 
 
 def _check(log: Log, wanted: _Wanted) -> None:
@@ -142,6 +162,7 @@ def _terms(log: Log, _wanted: _Wanted) -> list[Row]:
 def _withdrawals(log: Log, wanted: _Wanted) -> list[Row]:
     """Return all there were: the views know nothing of a rater any more once an erasure has begun."""
     from rlhf_audit.clock import from_text
+    from rlhf_audit.withdrawal import hold
 
     erased = {entry.body["rater_id"]: from_text(entry.at) for entry in log.ledger.of("erasure-done")}
     shown = []
@@ -150,7 +171,9 @@ def _withdrawals(log: Log, wanted: _Wanted) -> list[Row]:
         if wanted.rater in (None, rater_id):
             row = {"rater_id": rater_id, "purposes": entry.body["purposes"]}
             row |= {"withdrawn_at": from_text(entry.at), "erase_by": due, "erased_at": erased.get(rater_id)}
-            shown.append(row | {"overdue": rater_id not in erased and due < log.clock.now()})
+            held = rater_id not in erased and hold.of(log, rater_id) is not None
+            late = rater_id not in erased and due < log.clock.now()
+            shown.append(row | {"overdue": late and not held, "held": held})
     return shown
 
 

@@ -3,150 +3,24 @@
 States and their names follow ISO/IEC TS 27560 and W3C DPV. Everything is read from the ledger.
 """
 
-import contextlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from rlhf_audit.clock import from_text, to_text
-from rlhf_audit.consent import terms
-from rlhf_audit.errors import ConsentError, LedgerError, RefusedError, UsageError, near
-from rlhf_audit.log import durable, keys
-from rlhf_audit.log.keys import RaterKey
-from rlhf_audit.log.layout import checked_rater_id
+from rlhf_audit.consent import forms, terms
+from rlhf_audit.consent.people import Giver, check_giver
+from rlhf_audit.consent.people import enrol as enrol
+from rlhf_audit.consent.people import rater as rater
+from rlhf_audit.consent.standings import Standing as Standing
+from rlhf_audit.consent.standings import agreed_before as agreed_before
+from rlhf_audit.consent.standings import standings as standings
+from rlhf_audit.errors import ConsentError, RefusedError, UsageError
 from rlhf_audit.log.store import Log
 from rlhf_audit.types import ConsentState, Grant, Purpose, issue_grant
 
 GRANT_DAYS = 365
 ERASE_WITHIN_DAYS = 30
-_CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One grant as it stands at a moment.
-
-    Attributes:
-        state: Given, refused, withdrawn or expired.
-        purposes: Those not taken back.
-    """
-
-    grant_id: str
-    rater_id: str
-    state: ConsentState
-    purposes: frozenset[Purpose]
-    terms_sha256: str
-    given_at: datetime
-    expires_at: datetime
-
-
-def enrol(
-    log: Log, alias: str = "", groups: dict[str, str] | None = None, scripted: str | None = None
-) -> tuple[str, str]:
-    """Enrol a rater; return the random pseudonym and the withdrawal code, which is kept nowhere.
-
-    Raises:
-        OSError: The disk refused. Nobody was enrolled then, nor will be: nothing of them is kept.
-
-    Personal data:
-        Alias and groups go into the rater's key file alone.
-    """
-    with log.writing():
-        taken = {entry.body["rater_id"] for entry in log.ledger.of("enrolled")}
-        rater_id = f"r-{log.entropy.token(4).hex()}"
-        while rater_id in taken:
-            rater_id = f"r-{log.entropy.token(4).hex()}"
-        letters = [_CODE_ALPHABET[byte % 32] for byte in log.entropy.token(16)]
-        code = "-".join("".join(letters[i : i + 4]) for i in range(0, 16, 4))
-        salt = log.entropy.token(16)
-        mac_key = log.entropy.token(32)
-        key = RaterKey(rater_id, mac_key, alias, groups or {}, salt, keys.hash_code(code, salt))
-        try:
-            keys.write(log.layout, key)
-            body = {"rater_id": rater_id, "scripted": scripted, "key_commitment": key.commitment}
-            log.append("enrolled", body)
-        except (OSError, LedgerError):
-            # They are not enrolled and never will be, so their name must not stay. What a kill leaves, or
-            # can't be removed now, goes at the next opening.
-            path = log.layout.key_file(rater_id)
-            with contextlib.suppress(OSError):
-                durable.destroy(path)
-            with contextlib.suppress(OSError):
-                # A full disk may have let it be overwritten only.
-                path.unlink(missing_ok=True)
-            raise
-    return rater_id, code
-
-
-def rater(log: Log, rater_id: str) -> dict[str, Any]:
-    """Return the enrolment of a rater who is still here: ``rater_id, scripted``.
-
-    Raises:
-        UsageError: Nobody of that name is: never enrolled and erased are one answer.
-    """
-    checked_rater_id(rater_id)
-    gone = {entry.body["rater_id"] for entry in log.ledger.of("erasure-intent")}
-    here = {
-        entry.body["rater_id"]: dict(entry.body)
-        for entry in log.ledger.of("enrolled")
-        if entry.body["rater_id"] not in gone
-    }
-    if rater_id not in here:
-        raise UsageError(
-            f"nobody called {rater_id} takes part here: never enrolled, or all of theirs has been deleted",
-            seen=near(rater_id, here, cutoff=0.85) or f"{len(here)} enrolled, none of that name",
-            needed="a rater who takes part",
-            fix="rlhf-audit show LOG raters; whose feedback was deleted need do nothing, and has a receipt",
-        )
-    return here[rater_id]
-
-
-def standings(log: Log, as_of: datetime, rater_id: str | None = None) -> list[Standing]:
-    """Return every grant as it stands at ``as_of``, oldest first."""
-    found = []
-    withdrawals = list(log.ledger.of("withdrawal"))
-    for entry in log.ledger.of("consent"):
-        body = entry.body
-        if rater_id not in (None, body["rater_id"]):
-            continue
-        purposes = set(body["purposes"])
-        for later in withdrawals if body["state"] == ConsentState.GIVEN else ():
-            if later.seq > entry.seq and later.body["rater_id"] == body["rater_id"]:
-                purposes -= set(later.body["purposes"])
-        expires = from_text(body["expires_at"])
-        state = ConsentState(body["state"])
-        if state is ConsentState.GIVEN and not purposes:
-            state = ConsentState.WITHDRAWN
-        elif state is ConsentState.GIVEN and expires <= as_of:
-            state = ConsentState.EXPIRED
-        found.append(
-            Standing(
-                body["grant_id"],
-                body["rater_id"],
-                state,
-                frozenset(Purpose(purpose) for purpose in purposes),
-                body["terms_sha256"],
-                from_text(body["given_at"]),
-                expires,
-            )
-        )
-    return found
-
-
-def agreed_before(log: Log, rater_id: str, as_of: datetime) -> set[Purpose]:
-    """Return the purposes that a rater's grants under the newest terms cover at ``as_of``.
-
-    A row is tied to one grant, so who agrees to one purpose more is asked for all that stand, and the new
-    grant covers them together.
-    """
-    digest = terms.current(log)[0]
-    given = [
-        standing.purposes
-        for standing in standings(log, as_of, rater_id)
-        if standing.state is ConsentState.GIVEN and standing.terms_sha256 == digest
-    ]
-    return set().union(*given)
 
 
 def give(
@@ -156,6 +30,8 @@ def give(
     method: str,
     shown_sha256: str | None = None,
     reference: str | None = None,
+    form: forms.Form | None = None,
+    by: Giver = Giver.RATER,
 ) -> Grant:
     """Record that a rater agreed to the newest terms.
 
@@ -166,20 +42,18 @@ def give(
         method: How they were asked: ``terminal``, ``web``, ``imported`` or ``scripted``.
         shown_sha256: Digest of the text that was shown; must be the newest still.
         reference: Where it is written down that they agreed, when they were asked elsewhere.
+        form: The paper that they signed; its time runs from the day of the signature.
+        by: Who agreed for them, if not they themselves.
 
     Raises:
-        UsageError: No such rater, or no purpose.
-        RefusedError: ``method`` claims a script for a person or the other way round, or the terms have
-            changed since they were shown.
+        UsageError: No such rater, no purpose, or a form dated in the future.
+        RefusedError: ``method`` claims a script for a person or the other way round, the terms have
+            changed since they were shown, the log does not take consent from that giver, or the form says
+            nothing any more.
     """
     with log.writing():
         who = rater(log, rater_id)
-        if shown_sha256 not in (None, terms.current(log)[0]):
-            raise RefusedError(
-                "the terms have changed since they were shown",
-                needed="the rater reads the new ones",
-                fix=f"rlhf-audit consent LOG {rater_id} --purpose training",
-            )
+        _check_shown(log, rater_id, shown_sha256)
         if (method == "scripted") != (who["scripted"] is not None):
             raise RefusedError(
                 "consent without a question is for scripted raters only",
@@ -187,15 +61,39 @@ def give(
                 needed="the person reads the terms and answers",
                 fix=f"rlhf-audit consent LOG {rater_id} --purpose training",
             )
-        body = _record(log, rater_id, purposes, method, ConsentState.GIVEN, reference)
+        if who["scripted"] is None:
+            check_giver(log, rater_id, by)
+        if form is not None:
+            forms.check(log, rater_id, form)
+        more: dict[str, Any] = {"reference": reference} if reference is not None else {}
+        more |= form.to_json() if form else {}
+        since = min(form.signed_at, log.clock.now()) if form else None
+        body = _record(log, rater_id, purposes, method, ConsentState.GIVEN, by, since, more)
     return _grant(body)
 
 
-def refuse(log: Log, rater_id: str, purposes: Iterable[Purpose], method: str) -> None:
-    """Record that a rater was asked and said no."""
+def refuse(
+    log: Log, rater_id: str, purposes: Iterable[Purpose], method: str, shown_sha256: str | None = None
+) -> None:
+    """Record that a rater was asked and said no.
+
+    Raises:
+        RefusedError: The terms have changed since they were shown: it was a no to something else.
+    """
     with log.writing():
         rater(log, rater_id)
-        _record(log, rater_id, purposes, method, ConsentState.REFUSED)
+        _check_shown(log, rater_id, shown_sha256)
+        _record(log, rater_id, purposes, method, ConsentState.REFUSED, Giver.RATER)
+
+
+def _check_shown(log: Log, rater_id: str, shown_sha256: str | None) -> None:
+    if shown_sha256 not in (None, terms.current(log)[0]):
+        raise RefusedError(
+            "the terms have changed since they were shown",
+            seen="other terms by now; nothing is recorded",
+            needed="the rater reads the new ones",
+            fix=f"rlhf-audit consent LOG {rater_id} --purpose training",
+        )
 
 
 def _record(
@@ -204,7 +102,9 @@ def _record(
     purposes: Iterable[Purpose],
     method: str,
     state: ConsentState,
-    reference: str | None = None,
+    by: Giver,
+    since: datetime | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     listed = sorted(set(purposes))
     if not listed:
@@ -215,6 +115,14 @@ def _record(
         )
     digest, version, _ = terms.current(log)
     now = log.clock.now()
+    expires = (since or now) + timedelta(days=GRANT_DAYS)
+    if expires <= now:
+        raise RefusedError(
+            "the consent on this form has ended by itself",
+            seen=f"a form that holds until {to_text(expires)[:10]}",
+            needed=f"one signed within {GRANT_DAYS} days",
+            fix=f"rlhf-audit consent LOG {rater_id} --purpose training, or a newly signed form",
+        )
     body = {
         "grant_id": f"g-{sum(1 for _ in log.ledger.of('consent')) + 1:04d}",
         "rater_id": rater_id,
@@ -223,13 +131,48 @@ def _record(
         "terms_version": version,
         "purposes": [purpose.value for purpose in listed],
         "method": method,
+        "given_by": by.value,
         "given_at": to_text(now),
-        "expires_at": to_text(now + timedelta(days=GRANT_DAYS)),
+        "expires_at": to_text(expires),
+        **(more or {}),
     }
-    if reference is not None:
-        body["reference"] = reference
     log.append("consent", body)
     return body
+
+
+def invalidate(log: Log, rater_id: str, reason: str) -> list[str]:
+    """Note that what was taken for this rater's consent never was: none of its rows is used any more.
+
+    At once, like a withdrawal: it needs no writer lock.
+
+    Args:
+        log: Where it is noted.
+        rater_id: Whose grants; all of them.
+        reason: Why; names no person.
+
+    Returns:
+        The grants, those noted before too.
+
+    Raises:
+        UsageError: No such rater, no reason, or no grant.
+    """
+    log.ledger.load()
+    rater(log, rater_id)
+    own = [e.body for e in log.ledger.of("consent") if e.body["rater_id"] == rater_id]
+    given = [body["grant_id"] for body in own if body["state"] == ConsentState.GIVEN]
+    before = {g for e in log.ledger.of("consent-invalidated") for g in e.body["grant_ids"]}
+    if not given or not reason.strip():
+        raise UsageError(
+            "nothing can be invalidated",
+            seen="no reason" if given else f"{rater_id} has never agreed to anything",
+            needed="a grant, and why it is none",
+            fix=f"rlhf-audit consent LOG {rater_id} --invalidate 'the form was not signed'",
+        )
+    new = [grant_id for grant_id in given if grant_id not in before]
+    if new:
+        body = {"rater_id": rater_id, "grant_ids": new, "reason": reason.strip()}
+        log.append("consent-invalidated", body)
+    return given
 
 
 def _grant(body: dict[str, Any]) -> Grant:
@@ -257,7 +200,8 @@ def grant_for(
 
     Raises:
         UsageError: No such rater.
-        ConsentError: None stands: never asked, refused, withdrawn, expired or not yet begun.
+        ConsentError: None stands: never asked, refused, withdrawn, expired, found invalid or not yet begun;
+            or, where no ``grant_id`` is named, it is one of older terms.
     """
     rater(log, rater_id)
     own = [
@@ -265,8 +209,12 @@ def grant_for(
         for standing in standings(log, as_of, rater_id)
         if grant_id in (None, standing.grant_id) and standing.given_at <= as_of
     ]
+    # What has begun goes on under its own terms; what begins needs the newest.
+    newest = terms.newest(log)
     for standing in reversed(own):
-        if standing.state is ConsentState.GIVEN and (purpose is None or purpose in standing.purposes):
+        outdated = grant_id is None and standing.terms_sha256 != newest
+        covered = purpose is None or purpose in standing.purposes
+        if standing.state is ConsentState.GIVEN and covered and not outdated:
             return issue_grant(
                 standing.grant_id,
                 standing.rater_id,
@@ -278,11 +226,12 @@ def grant_for(
     seen = f"consent {own[-1].state}" if own else "no consent was ever given"
     if own and own[-1].state is ConsentState.GIVEN:
         seen = f"consent for {', '.join(sorted(own[-1].purposes))}"
+        seen += " by older terms" if grant_id is None and own[-1].terms_sha256 != newest else ""
     wanted = f" for {purpose}" if purpose else ""
     raise ConsentError(
         f"{rater_id} may not be recorded{wanted}",
         seen=seen,
-        needed=f"a grant{wanted} that stands",
+        needed=f"a grant{wanted} that stands{' by the newest terms' if seen.endswith('terms') else ''}",
         fix="none, where the rater wished to leave; else "
         f"rlhf-audit consent LOG {rater_id} --purpose training --purpose audit",
     )

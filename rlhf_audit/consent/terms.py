@@ -2,7 +2,6 @@
 
 from rlhf_audit.canonical import sha256_hex
 from rlhf_audit.errors import LogError, UsageError
-from rlhf_audit.log import durable
 from rlhf_audit.log.store import Log
 
 DEFAULT_TERMS = """\
@@ -28,7 +27,7 @@ was right.
 
 
 def add(log: Log, text: str = DEFAULT_TERMS) -> str:
-    """Store a version of the terms and return its digest; the same text twice is one version.
+    """Store a version of the terms and return its digest; the newest text again is no new version.
 
     Raises:
         UsageError: The text is empty.
@@ -44,10 +43,16 @@ def add(log: Log, text: str = DEFAULT_TERMS) -> str:
     digest = sha256_hex(raw)
     with log.writing():
         known = [entry.body["terms_sha256"] for entry in log.ledger.of("terms")]
-        if digest not in known:
-            durable.write(log.layout.terms_file(digest), raw)
-            log.append("terms", {"terms_sha256": digest, "version": len(known) + 1})
+        # Going back to an earlier text is a new version too.
+        if digest != newest(log):
+            facts = {"terms_sha256": digest, "version": len(known) + 1}
+            log.place(log.layout.terms, {log.layout.terms_file(digest).name: raw}, "terms", facts)
     return digest
+
+
+def newest(log: Log) -> str | None:
+    """Return the digest of the newest terms; None where there are none."""
+    return next((entry.body["terms_sha256"] for entry in reversed(list(log.ledger.of("terms")))), None)
 
 
 def current(log: Log) -> tuple[str, int, str]:
@@ -56,15 +61,24 @@ def current(log: Log) -> tuple[str, int, str]:
     Raises:
         LogError: There are none, or the file is missing or altered: nobody may be asked to agree to it.
     """
-    newest = next(reversed(list(log.ledger.of("terms"))), None)
-    if newest is None:
+    entry = next(reversed(list(log.ledger.of("terms"))), None)
+    if entry is None:
         raise LogError(
             "this log has no terms to agree to",
             seen="no terms in the ledger",
             needed="the text that raters are to read",
-            fix="rlhf-audit init ANOTHER-FOLDER",
+            fix="rlhf-audit terms LOG FILE",
         )
-    digest = newest.body["terms_sha256"]
+    digest = entry.body["terms_sha256"]
+    return digest, entry.body["version"], text(log, digest)
+
+
+def text(log: Log, digest: str) -> str:
+    """Return a version of the terms.
+
+    Raises:
+        LogError: The file is missing or altered: nobody may be shown it.
+    """
     path = log.layout.terms_file(digest)
     raw = path.read_bytes() if path.is_file() else b""
     if sha256_hex(raw) != digest:
@@ -74,4 +88,4 @@ def current(log: Log) -> tuple[str, int, str]:
             needed="the terms as they were added",
             fix="rlhf-audit verify LOG",
         )
-    return digest, newest.body["version"], raw.decode()
+    return raw.decode()

@@ -1,7 +1,6 @@
 """Handing out: what consent allows, in one format, placed together with the ledger's entry of it."""
 
 import importlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +9,7 @@ from pathlib import Path
 from rlhf_audit.errors import UsageError
 from rlhf_audit.exchange import selection
 from rlhf_audit.exchange.base import MANIFEST, Export, Writer
+from rlhf_audit.exchange.own_copy import check_free
 from rlhf_audit.log import durable
 from rlhf_audit.log.store import Log
 from rlhf_audit.types import Purpose
@@ -69,7 +69,7 @@ def export(
         UsageError: The folder is taken, or the format can't hold these spaces.
     """
     with log.writing():
-        _check_free(log, folder)
+        check_free(log, folder)
         durable.check_writable(folder)
         content, names = selection.select(log, purpose)
         files = {name: data for name, data in form.writer(content)}
@@ -87,13 +87,24 @@ def export(
     return Exported(folder, content, names, digests)
 
 
-def _check_free(log: Log, folder: Path) -> None:
-    inside = not log.layout.recorded(folder).startswith("../")
-    taken = os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir()))
-    if inside or taken:
-        raise UsageError(
-            "an export needs a folder of its own",
-            seen="a place inside the log" if inside else "a folder that holds something, or no folder",
-            needed="a new or empty folder, outside of the log",
-            fix="--to ANOTHER-FOLDER",
-        )
+def told(log: Log, folder: Path) -> str:
+    """Note that the recipient of an export was told of all that was withdrawn until now (GDPR, article 19).
+
+    Returns:
+        The recipient, as noted when it was handed out.
+
+    Raises:
+        UsageError: No export went into that folder.
+    """
+    with log.writing():
+        path = log.layout.recorded(folder)
+        made = [entry.body for entry in log.ledger.of("export") if entry.body["path"] == path]
+        if not made:
+            raise UsageError(
+                "no export was made there",
+                seen="a folder that the ledger does not name",
+                needed="the folder that was given to --to",
+                fix="rlhf-audit show LOG ledger",
+            )
+        log.append("recipient-told", {"path": path})
+    return str(made[-1]["recipient"])

@@ -5,15 +5,13 @@ References:
 """
 
 import base64
-import binascii
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -22,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from rlhf_audit.errors import DamagedError, LedgerError
-from rlhf_audit.log import durable
+from rlhf_audit.log import durable, notes
 
 SIGNING_KEY_VARIABLE = "RLHF_AUDIT_SIGNING_KEY"
 
@@ -46,6 +44,32 @@ def signing_key_path() -> Path:
     return Path(override) if override else platformdirs.user_data_path("rlhf_audit") / "signing.key"
 
 
+def rotated_key_path(public_key: bytes) -> Path:
+    """Return where a key that took another's place lives: beside that one, which may serve other logs."""
+    return signing_key_path().parent / f"signing-{public_key.hex()[:16]}.key"
+
+
+def make_key() -> Ed25519PrivateKey:
+    """Make a key that is to take the place of another, and keep it on this machine."""
+    key = Ed25519PrivateKey.generate()
+    path = rotated_key_path(key.public_key().public_bytes_raw())
+    durable.make_folder(path.parent)
+    durable.write(path, _pem(key), mode=0o600)
+    return key
+
+
+def signing_key_of(public_key: bytes) -> Ed25519PrivateKey:
+    """Return the private half of a log's key.
+
+    Raises:
+        DamagedError: It is not on this machine.
+    """
+    rotated = rotated_key_path(public_key)
+    key = read_key(rotated) if rotated.exists() else load_signing_key(create=False)
+    check_key(key, public_key)
+    return key
+
+
 def load_signing_key(create: bool) -> Ed25519PrivateKey:
     """Return the operator's private key, made at the first ``init``.
 
@@ -62,8 +86,20 @@ def load_signing_key(create: bool) -> Ed25519PrivateKey:
                 fix=f"{SIGNING_KEY_VARIABLE}=PATH rlhf-audit …",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        durable.write(path, pem, mode=0o600)
+        durable.write(path, _pem(Ed25519PrivateKey.generate()), mode=0o600)
+    return read_key(path)
+
+
+def _pem(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def read_key(path: Path) -> Ed25519PrivateKey:
+    """Return the private key in a file.
+
+    Raises:
+        DamagedError: It is none of ours.
+    """
     if not path.is_file():
         raise _unusable("a folder" if path.is_dir() else "a pipe or a device")
     raw = path.read_bytes()
@@ -91,7 +127,7 @@ def check_key(key: Ed25519PrivateKey, public_key: bytes) -> None:
         raise DamagedError(
             f"the signing key on this machine is not this log's: another one is where {_place()}",
             seen=f"a key whose public half is {found.hex()}",
-            needed=f"the one whose public half is {public_key.hex()}, as log.json says",
+            needed=f"the one whose public half is {public_key.hex()}, as log.json or its ledger says",
             fix=f"{SIGNING_KEY_VARIABLE}=PATH-OF-THAT-KEY rlhf-audit …",
         )
 
@@ -111,34 +147,38 @@ def _place() -> str:
     return f"{SIGNING_KEY_VARIABLE} says" if named else "init puts it, in your user data folder"
 
 
-def _key_hash(origin: str, public_key: bytes) -> bytes:
-    return hashlib.sha256(origin.encode() + b"\n\x01" + public_key).digest()[:4]
-
-
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> bytes:
     """Return the signed note's bytes."""
-    signature = key.sign(checkpoint.body.encode())
-    blob = _key_hash(checkpoint.origin, key.public_key().public_bytes_raw()) + signature
-    return f"{checkpoint.body}\n— {checkpoint.origin} {base64.b64encode(blob).decode()}\n".encode()
+    return notes.sign(checkpoint.body, checkpoint.origin, key).to_bytes()
 
 
-def read(note: bytes, origin: str, public_key: bytes) -> Checkpoint:
-    """Return the checkpoint in a signed note.
+def unchecked(note: notes.Note) -> Checkpoint:
+    """Return the checkpoint that a note tells of, whoever signed it.
 
     Raises:
-        LedgerError: The note is not exactly what ``sign`` writes for this origin and key.
+        ValueError: It tells of none, or not as one is written.
+    """
+    origin, size, root, end = note.text.split("\n")
+    checkpoint = Checkpoint(origin, int(size), base64.b64decode(root, validate=True))
+    # Base64 and decimals have several spellings: only the canonical bytes pass.
+    if end or checkpoint.body != note.text or checkpoint.size < 0:
+        raise ValueError("not as a checkpoint is written")
+    return checkpoint
+
+
+def read(raw: bytes, origin: str, public_key: bytes) -> Checkpoint:
+    """Return the checkpoint in a signed note; signatures of others, such as witnesses, may stand there too.
+
+    Raises:
+        LedgerError: It is not signed by this key, or not of this origin.
     """
     try:
-        first, size, root, empty, signature_line, end = note.decode().split("\n")
-        checkpoint = Checkpoint(first, int(size), base64.b64decode(root, validate=True))
-        blob = base64.b64decode(signature_line.rsplit(" ", 1)[1], validate=True)
-        Ed25519PublicKey.from_public_bytes(public_key).verify(blob[4:], checkpoint.body.encode())
-        # Base64 and decimals have several spellings: only the canonical bytes pass.
-        rebuilt = f"{checkpoint.body}\n— {origin} {base64.b64encode(blob).decode()}\n".encode()
-        exact = rebuilt == note and not empty and not end and blob[:4] == _key_hash(origin, public_key)
-    except (ValueError, IndexError, binascii.Error, InvalidSignature) as error:
+        note = notes.parse(raw)
+        checkpoint = unchecked(note)
+        signed = notes.VerifierKey(origin, public_key).has_signed(note)
+    except ValueError as error:
         raise _not_signed() from error
-    if not exact or checkpoint.origin != origin:
+    if not signed or checkpoint.origin != origin:
         raise _not_signed()
     return checkpoint
 

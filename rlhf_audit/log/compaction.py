@@ -83,12 +83,14 @@ class Compacted:
         files_before: Sealed files of the log.
         bytes_before: Of them all.
         files: Path, rows, bytes and number of files merged, of each file that was made.
+        apart: How many were left since they are links or have several names.
     """
 
     files_before: int
     files_after: int
     bytes_before: int
     bytes_after: int
+    apart: int
     files: tuple[Mapping[str, Any], ...]
 
 
@@ -126,11 +128,13 @@ def compact(log: Log, progress: Progress = _silent) -> Compacted:
         for batch in _batches(merges):
             made += _swap(log, batch, merging)
         after = _sizes(log)
+        apart = sum(map(_is_apart, (log.layout.root / path for path in after)))
     listed = [
         {"path": file.path, "rows": file.rows, "bytes": after[file.path], "merged": len(merge.sources)}
         for file, merge in zip(made, merges, strict=True)
     ]
-    return Compacted(len(before), len(after), sum(before.values()), sum(after.values()), tuple(listed))
+    sizes = sum(before.values()), sum(after.values())
+    return Compacted(len(before), len(after), *sizes, apart, tuple(listed))
 
 
 def plan(log: Log) -> list[Merge]:
@@ -186,12 +190,17 @@ def _small(log: Log, file: SealedFile) -> int | None:
     problem = None if stat.S_ISLNK(status.st_mode) else durable.no_file(status.st_mode)
     if problem is not None:
         raise sealed.damaged(f"{file.path} {problem}", "no file")
-    # Behind a link, or under another name, its bytes would stay, and no erasure would know of them.
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+    if _is_apart(path):
         return None
     if file.rows > _MOST_ROWS // 2 or status.st_size > _MOST_BYTES // 2:
         return None
     return status.st_size
+
+
+def _is_apart(path: Path) -> bool:
+    """Say whether a file's bytes would stay behind a link, or under another name, where no erasure looks."""
+    status = path.lstat()
+    return not stat.S_ISREG(status.st_mode) or status.st_nlink > 1
 
 
 def _schema_of(log: Log, file: SealedFile) -> bytes:

@@ -3,8 +3,6 @@
 Personal data: alias and groups. The file is 0600 and belongs in no backup.
 """
 
-import hashlib
-import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,6 @@ from rlhf_audit import canonical
 from rlhf_audit.errors import LogError
 from rlhf_audit.log import durable
 from rlhf_audit.log.layout import Layout
-
-_SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 
 
 @dataclass(frozen=True)
@@ -25,16 +21,12 @@ class RaterKey:
         mac_key: 32 bytes.
         alias: What the operator calls them; may be empty.
         groups: Group names and values that they told us.
-        code_salt: 16 bytes.
-        code_hash: scrypt of the withdrawal code.
     """
 
     rater_id: str
     mac_key: bytes = field(repr=False)
     alias: str = field(repr=False)
     groups: dict[str, str] = field(repr=False)
-    code_salt: bytes = field(repr=False)
-    code_hash: bytes = field(repr=False)
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes: canonical JSON and a newline."""
@@ -43,8 +35,6 @@ class RaterKey:
             "mac_key": self.mac_key.hex(),
             "alias": self.alias,
             "groups": self.groups,
-            "code_salt": self.code_salt.hex(),
-            "code_hash": self.code_hash.hex(),
         }
         return canonical.json_bytes(body) + b"\n"
 
@@ -60,15 +50,6 @@ class RaterKey:
     def file_mac(self, path: Path) -> str:
         """Return the keyed commitment to a file's bytes."""
         return canonical.hmac_hex(self.mac_key, "file", canonical.file_chunks(path))
-
-    def opens_with(self, code: str) -> bool:
-        """Say whether ``code`` is this rater's withdrawal code, in constant time."""
-        return hmac.compare_digest(hash_code(code, self.code_salt), self.code_hash)
-
-
-def hash_code(code: str, salt: bytes) -> bytes:
-    """Return scrypt of a withdrawal code (case and dashes do not matter), 32 bytes."""
-    return hashlib.scrypt(code.replace("-", "").upper().encode(), salt=salt, dklen=32, **_SCRYPT)
 
 
 def write(layout: Layout, key: RaterKey) -> None:
@@ -91,8 +72,6 @@ def read(layout: Layout, rater_id: str) -> RaterKey:
             bytes.fromhex(body["mac_key"]),
             _text(body["alias"]),
             {_text(group): _text(value) for group, value in body["groups"].items()},
-            bytes.fromhex(body["code_salt"]),
-            bytes.fromhex(body["code_hash"]),
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _damaged(f"{name} is missing", "no such file") from error

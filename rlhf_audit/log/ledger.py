@@ -4,8 +4,11 @@ An append is signed before it is written: ``pending.json`` holds the new lines a
 them, so that a crash at any moment is rolled forward, and a line that was never signed is never accepted.
 """
 
+import base64
 import contextlib
+import heapq
 import json
+import operator
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +24,9 @@ from rlhf_audit import canonical
 from rlhf_audit.clock import Clock, to_text
 from rlhf_audit.errors import LedgerError
 from rlhf_audit.log import checkpoint as notes
-from rlhf_audit.log import durable, merkle
+from rlhf_audit.log import durable, keyring, merkle
 from rlhf_audit.log.layout import Layout
+from rlhf_audit.log.notes import parse as parse_note
 
 # A reader takes no lock: between another process's append and its new checkpoint it looks again.
 _LOOKS = 8
@@ -63,15 +67,24 @@ class Ledger:
     Args:
         layout: Where they are.
         origin: The tree's name in the checkpoint.
-        public_key: 32 bytes, from the log's header.
+        first_key: The public key in the log's header, 32 bytes: the ledger itself names those that follow.
+
+    Attributes:
+        keys: Those that may sign, as the ledger names them.
+        note: The signed checkpoint of the entries as they were read.
     """
 
-    def __init__(self, layout: Layout, origin: str, public_key: bytes) -> None:
+    def __init__(self, layout: Layout, origin: str, first_key: bytes) -> None:
         self._layout = layout
         self._origin = origin
-        self._public_key = public_key
+        self._first_key = first_key
+        self.keys: Sequence[keyring.LogKey] = (keyring.LogKey(first_key, 0),)
+        self.note = b""
         self._lines: list[bytes] = []
         self._entries: list[Entry] = []
+        self._raw = b""
+        self._tree = merkle.Tree()
+        self._by_event: dict[str, list[Entry]] = {}
 
     @cached_property
     def _lock(self) -> FileLock:
@@ -88,7 +101,8 @@ class Ledger:
 
     def of(self, *events: str) -> Iterator[Entry]:
         """Yield the entries of these events, oldest first."""
-        return (entry for entry in self._entries if entry.event in events)
+        found = [self._by_event.get(event, []).copy() for event in events]
+        return heapq.merge(*found, key=operator.attrgetter("seq")) if len(found) > 1 else iter(found[0])
 
     @property
     def head(self) -> Head:
@@ -96,7 +110,17 @@ class Ledger:
 
     def head_at(self, size: int) -> Head:
         """Return the head when the ledger had ``size`` entries."""
-        return Head(size, merkle.root([merkle.leaf_hash(line) for line in self._lines[:size]]).hex())
+        return Head(size, self._tree.root(size).hex())
+
+    @property
+    def origin(self) -> str:
+        """The tree's name in its checkpoints."""
+        return self._origin
+
+    @property
+    def public_key(self) -> bytes:
+        """The key that signs now, 32 bytes."""
+        return self.keys[-1].public_key
 
     def load(self) -> None:
         """Read and check all entries; an append that a crash cut short counts, since it is signed.
@@ -115,22 +139,57 @@ class Ledger:
         note = self._read(self._layout.checkpoint)
         source = "entries.jsonl"
         if self._layout.pending.exists():
+            raw, _, note = self._with_pending(raw, note)
             source = "pending.json"
-            signed, lines, note = self._read_pending(note)
-            kept = b"".join(line + b"\n" for line in _split(raw)[: signed.size])
-            raw = kept + b"".join(line + b"\n" for line in lines)
-        signed = notes.read(note, self._origin, self._public_key)
-        if raw and not raw.endswith(b"\n"):
+        elif raw and not raw.endswith(b"\n"):
             raise LedgerError("ledger/entries.jsonl ends in the middle of a line")
-        lines = _split(raw)
-        entries = [_parse(number, line, lines[:number][-1:]) for number, line in enumerate(lines)]
-        if signed.size != len(lines) or signed.root != merkle.root([merkle.leaf_hash(x) for x in lines]):
+        lines, known = self._read_on(raw)
+        more = [
+            _parse(number, lines[number], lines[max(0, number - 1) : number])
+            for number in range(known, len(lines))
+        ]
+        keys = self._keys_of(lines, known)
+        tree = (self._tree if known else merkle.Tree()).grown(map(merkle.leaf_hash, lines[known:]))
+        root = tree.root()
+        try:
+            signed = self._signed(note, keys)
+        except LedgerError as error:
+            if f"\n{base64.b64encode(root).decode()}\n".encode() in note:
+                raise
+            # Either may be the damaged one.
             raise LedgerError(
-                f"ledger/{source} is not what the ledger's checkpoint signs",
+                "ledger/checkpoint is not signed by this log's key, nor is it that of ledger/entries.jsonl"
+            ) from error
+        if signed.size != len(lines) or signed.root != root:
+            raise LedgerError(
+                f"ledger/{source} is not what ledger/checkpoint signs",
                 seen=f"{len(lines)} entries",
                 needed=f"{signed.size} entries under the signed root",
             )
-        self._lines, self._entries = lines, entries
+        self._raw, self._lines, self._tree, self.keys, self.note = raw, lines, tree, keys, note
+        # A new list: whoever folds entries keeps what was folded of an old one.
+        self._entries = self._entries[:known] + more
+        if not known:
+            self._by_event = {}
+        for entry in more:
+            self._by_event.setdefault(entry.event, []).append(entry)
+
+    def _read_on(self, raw: bytes) -> tuple[list[bytes], int]:
+        """Return the lines, and how many of them were read and checked before: those are not parsed again."""
+        if not raw.startswith(self._raw):
+            return _split(raw), 0
+        return self._lines + _split(raw[len(self._raw) :]), len(self._lines)
+
+    def _keys_of(self, lines: Sequence[bytes], known: int) -> tuple[keyring.LogKey, ...]:
+        before = self.keys if known else (keyring.LogKey(self._first_key, 0),)
+        return keyring.fold(self._origin, before, lines, known)
+
+    def _signed(self, note: bytes, keys: Sequence[keyring.LogKey]) -> notes.Checkpoint:
+        """Return the checkpoint in a note that the key of its size has signed."""
+        size = 0
+        with contextlib.suppress(ValueError):
+            size = notes.unchecked(parse_note(note)).size
+        return notes.read(note, self._origin, keyring.at(keys, size))
 
     def changed_on_disk(self) -> bool:
         """Say whether another process has appended since this one read."""
@@ -151,23 +210,48 @@ class Ledger:
             self._roll_forward()
             lines = list(self._lines)
             for event, body in events:
-                before = merkle.leaf_hash(lines[-1]).hex() if lines else ""
-                entry = {"seq": len(lines), "at": to_text(clock.now()), "event": event, "prev": before}
-                lines.append(canonical.json_bytes({**body, **entry}))
-            new = lines[len(self._lines) :]
-            head = notes.Checkpoint(
-                self._origin, len(lines), merkle.root([merkle.leaf_hash(line) for line in lines])
-            )
-            pending = {
-                "lines": [line.decode() for line in new],
-                "checkpoint": notes.sign(head, key).decode(),
-            }
-            self._write_pending(canonical.json_bytes(pending))
-            with contextlib.suppress(OSError):
-                # It counts already, and every reader reads it so: the next writer can finish it as well.
-                self._roll_forward()
+                lines.append(canonical.json_bytes(_entry(lines, clock, event, body)))
+            return self._commit(lines, key)
+
+    def rotate(self, new: Ed25519PrivateKey, clock: Clock, old: Ed25519PrivateKey | None) -> Entry:
+        """Enter a new key, which signs from this entry on.
+
+        Args:
+            new: Its private half.
+            clock: Where the time comes from.
+            old: The key before, which signs for the new one; None if it was lost.
+
+        Raises:
+            LedgerError: What is on disk does not check.
+            DamagedError: ``old`` is not the log's key.
+        """
+        with self._lock:
             self.load()
-            return self._entries[-len(new) :] if new else []
+            self._roll_forward()
+            if old is not None:
+                notes.check_key(old, self.public_key)
+            note = self._read(self._layout.checkpoint)
+            event, body = keyring.facts(old, self.public_key, new, note)
+            entry = keyring.signed(_entry(self._lines, clock, event, body), old or new)
+            return self._commit([*self._lines, canonical.json_bytes(entry)], new)[-1]
+
+    def _commit(self, lines: list[bytes], key: Ed25519PrivateKey) -> list[Entry]:
+        """Make these the ledger's lines, signed by the key of that size."""
+        new = lines[len(self._lines) :]
+        # Before anything is written: another process may have changed the key.
+        notes.check_key(key, keyring.at(self._keys_of(lines, len(self._lines)), len(lines)))
+        root = self._tree.grown(map(merkle.leaf_hash, new)).root()
+        head = notes.Checkpoint(self._origin, len(lines), root)
+        pending = {
+            "lines": [line.decode() for line in new],
+            "checkpoint": notes.sign(head, key).decode(),
+        }
+        self._write_pending(canonical.json_bytes(pending))
+        with contextlib.suppress(OSError):
+            # It counts already, and every reader reads it so: the next writer can finish it as well.
+            self._roll_forward()
+        self.load()
+        return self._entries[-len(new) :] if new else []
 
     def recover(self) -> bool:
         """Finish an append that a crash cut short; say whether there was one."""
@@ -196,12 +280,12 @@ class Ledger:
         if not self._layout.pending.exists():
             return False
         note = self._layout.checkpoint.read_bytes() if self._layout.checkpoint.exists() else b""
-        signed, lines, new_note = self._read_pending(note)
-        kept = sum(len(line) + 1 for line in _split(self._read(self._layout.entries))[: signed.size])
+        raw = self._read(self._layout.entries)
+        raw, kept, new_note = self._with_pending(raw, note)
         with self._layout.entries.open("rb+") as stream:
             stream.truncate(kept)
             stream.seek(kept)
-            stream.write(b"".join(line + b"\n" for line in lines))
+            stream.write(raw[kept:])
             stream.flush()
             os.fsync(stream.fileno())
         durable.write(self._layout.checkpoint, new_note)
@@ -209,8 +293,27 @@ class Ledger:
         durable.sync_folder(self._layout.ledger)
         return True
 
-    def _read_pending(self, note: bytes) -> tuple[notes.Checkpoint, list[bytes], bytes]:
-        """Return the signed state before the pending append, its lines, and its checkpoint."""
+    def _with_pending(self, raw: bytes, note: bytes) -> tuple[bytes, int, bytes]:
+        """Return all lines with those of the pending append, where those begin, and its checkpoint.
+
+        The checkpoint's signature holds.
+        """
+        new, new_note = self._read_pending()
+        try:
+            before = notes.unchecked(parse_note(new_note)).size - len(new)
+            known = before == len(self._lines) and raw.startswith(self._raw)
+            kept = self._raw if known else b"".join(line + b"\n" for line in _split(raw)[: max(0, before)])
+            whole = kept + b"".join(line + b"\n" for line in new)
+            keys = self._keys_of(*self._read_on(whole))
+            after = self._signed(new_note, keys)
+        except (ValueError, LedgerError) as error:
+            raise LedgerError("ledger/pending.json is not signed by this log's key") from error
+        if note and self._signed(note, keys).size not in (before, after.size):
+            raise LedgerError("ledger/pending.json does not follow ledger/checkpoint")
+        return whole, len(kept), new_note
+
+    def _read_pending(self) -> tuple[list[bytes], bytes]:
+        """Return the lines of the pending append, and its checkpoint."""
         try:
             raw = canonical.read_file(self._layout.pending)
             pending = canonical.parse_object(raw)
@@ -223,14 +326,7 @@ class Ledger:
             raise LedgerError("ledger/pending.json can't be read") from error
         if canonical.json_bytes(pending) != raw:
             raise LedgerError("ledger/pending.json is not as it was written")
-        try:
-            after = notes.read(new_note, self._origin, self._public_key)
-        except LedgerError as error:
-            raise LedgerError("ledger/pending.json is not signed by this log's key") from error
-        before = notes.Checkpoint(self._origin, after.size - len(lines), b"")
-        if note and notes.read(note, self._origin, self._public_key).size not in (before.size, after.size):
-            raise LedgerError("ledger/pending.json does not follow ledger/checkpoint")
-        return before, lines, new_note
+        return lines, new_note
 
     @staticmethod
     def _read(path: Path) -> bytes:
@@ -247,6 +343,12 @@ def create(layout: Layout, origin: str, key: Ed25519PrivateKey) -> None:
     """Write an empty ledger and its checkpoint."""
     durable.write(layout.entries, b"")
     durable.write(layout.checkpoint, notes.sign(notes.Checkpoint(origin, 0, merkle.root([])), key))
+
+
+def _entry(lines: Sequence[bytes], clock: Clock, event: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the line after ``lines`` is to say."""
+    before = merkle.leaf_hash(lines[-1]).hex() if lines else ""
+    return {**body, "seq": len(lines), "at": to_text(clock.now()), "event": event, "prev": before}
 
 
 def _split(raw: bytes) -> list[bytes]:

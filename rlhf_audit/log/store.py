@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,21 @@ from rlhf_audit.clock import Clock, SystemClock, to_text
 from rlhf_audit.errors import DamagedError, LockedError, UsageError
 from rlhf_audit.log import checkpoint, durable, header, ledger, placing, swapping
 from rlhf_audit.log.layout import Layout
-from rlhf_audit.log.whereabouts import MERGED, Whereabouts
+from rlhf_audit.log.whereabouts import MERGED, MOVING, Whereabouts
 from rlhf_audit.schema import FORMAT_VERSION
 from rlhf_audit.seeds import Entropy, SystemEntropy
 
 # Written after a report that an erasure made again, or about files alone: saying nothing that a report shows.
-_AFTERMATH = ("report", "report-removed", "erasure-done", "receipt", MERGED)
+_AFTERMATH = (
+    "report",
+    "report-removed",
+    "erasure-done",
+    "receipt",
+    "code-tried",
+    "code-accepted",
+    "copy",
+    MERGED,
+)
 # As durable writes name them.
 _TERMS = re.compile(r"[0-9a-f]{64}\.md(\.tmp)?")
 _RECORDED_VERSIONS = ("gymnasium", "numpy", "pyarrow")
@@ -51,10 +60,10 @@ class Log:
         self._held = False
         self.header = header.read(self.layout)
         self.log_id: str = self.header["log_id"]
-        self.public_key = bytes.fromhex(self.header["public_key"])
-        self.ledger = ledger.Ledger(self.layout, f"rlhf_audit/{self.log_id}", self.public_key)
+        first_key = bytes.fromhex(self.header["public_key"])
+        self.ledger = ledger.Ledger(self.layout, f"rlhf_audit/{self.log_id}", first_key)
         self.ledger.load()
-        self._folded: tuple[object, Whereabouts] | None = None
+        self._folded: tuple[Sequence[ledger.Entry], Whereabouts] | None = None
 
     @property
     def is_sealed(self) -> bool:
@@ -62,13 +71,29 @@ class Log:
         return bool(self.header.get("sealed"))
 
     @property
+    def public_key(self) -> bytes:
+        """The key that signs now, 32 bytes: the header's, or the last that the ledger names."""
+        return self.ledger.public_key
+
+    @property
     def whereabouts(self) -> Whereabouts:
         """Where the rows of each session are, by the ledger as it was read last."""
         entries = self.ledger.entries
         # Reading the ledger makes a new list.
         if self._folded is None or self._folded[0] is not entries:
-            self._folded = entries, Whereabouts(entries)
+            self._folded = entries, self._unmoved(entries) or Whereabouts(entries)
         return self._folded[1]
+
+    def _unmoved(self, entries: Sequence[ledger.Entry]) -> Whereabouts | None:
+        """Return what is known of the rows' places, if the entries since then say nothing of it."""
+        if self._folded is None:
+            return None
+        before, where = self._folded
+        n = len(before)
+        # An entry that is still there is the same one, and so are all before it.
+        went_on = n <= len(entries) and (n == 0 or before[-1] is entries[n - 1])
+        moved = not went_on or any(entry.event in MOVING for entry in entries[n:])
+        return None if moved else where
 
     def refreshed(self) -> bool:
         """Read the ledger again if another process has appended to it; say whether it had.
@@ -93,10 +118,16 @@ class Log:
         Raises:
             DamagedError: It is not on this machine, or is another log's.
         """
-        key = self._signing_key or checkpoint.load_signing_key(create=False)
-        checkpoint.check_key(key, self.public_key)
+        key = self._signing_key
+        if key is None or key.public_key().public_bytes_raw() != self.public_key:
+            # What was given, or read, may since have been replaced by another.
+            key = checkpoint.signing_key_of(self.public_key)
         self._signing_key = key
         return key
+
+    @signing_key.setter
+    def signing_key(self, key: Ed25519PrivateKey) -> None:
+        self._signing_key = key
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -110,6 +141,18 @@ class Log:
             yield
             return
         _ = self.signing_key
+        with self.holding():
+            # Another process may have changed it since this handle read the ledger.
+            _ = self.signing_key
+            yield
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Hold the writer lock as ``writing`` does, whether or not the signing key is here.
+
+        Raises:
+            LockedError: Another process holds it.
+        """
         with _locked(self.layout):
             self._held = True
             try:
@@ -147,6 +190,8 @@ class Log:
                 the next opening of the log puts the files in place.
         """
         with self.writing():
+            # There is one intent at a time: what the disk refused a moment ago comes first.
+            self._resolve()
             intent = placing.intend(self.layout, self.log_id, folder, files, event)
             with self._settled():
                 placing.begin(self.layout, self.signing_key, intent)
@@ -166,9 +211,11 @@ class Log:
             OSError: The disk refused. Either nothing is changed, or, where the entry had been made by then,
                 the next opening of the log removes the old files.
         """
-        with self.writing(), self._settled():
-            swapping.begin(self.layout, self.signing_key, intent)
-            self.append(MERGED, make())
+        with self.writing():
+            self._resolve()
+            with self._settled():
+                swapping.begin(self.layout, self.signing_key, intent)
+                self.append(MERGED, make())
 
     @contextlib.contextmanager
     def _settled(self) -> Iterator[None]:

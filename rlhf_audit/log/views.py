@@ -276,10 +276,12 @@ def _name(path: str) -> str:
 
 def consented_groups(log: Log, as_of: datetime) -> dict[str, dict[str, str]]:
     """Return the groups of every rater with a grant for audits that stands at ``as_of``."""
+    invalid = {name for entry in log.ledger.of("consent-invalidated") for name in entry.body["grant_ids"]}
     covered = {
         entry.body["rater_id"]
         for entry in log.ledger.of("consent")
         if entry.body["state"] == "given"
+        and entry.body["grant_id"] not in invalid
         and "audit" in entry.body["purposes"]
         and entry.body["expires_at"] > to_text(as_of)
         and not any(

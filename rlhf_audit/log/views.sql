@@ -40,20 +40,30 @@ SELECT f.path, f.session_id, CASE WHEN f.path LIKE 'feedback/%' THEN s.rater_id 
 FROM sealed_slices f JOIN sessions s USING (session_id)
 WHERE f.path NOT LIKE 'feedback/%' OR s.rater_id NOT IN (SELECT rater_id FROM erasures);
 
+-- Erasures that are suspended. Why is readable only with the rater's key.
+CREATE VIEW holds AS
+SELECT body->>'rater_id' AS rater_id, max(noted_at) AS held_since
+FROM ledger WHERE event IN ('legal-hold', 'legal-hold-lifted')
+GROUP BY ALL HAVING arg_max(event, seq) = 'legal-hold';
+
 CREATE VIEW withdrawals AS
 SELECT w.body->>'rater_id' AS rater_id,
        (w.body->'purposes')::VARCHAR[] AS purposes,
        w.noted_at AS withdrawn_at,
        (w.body->>'erase_by')::TIMESTAMPTZ AS erase_by,
        e.erased_at,
-       e.erased_at IS NULL AND (w.body->>'erase_by')::TIMESTAMPTZ < $as_of AS overdue
+       -- A hold suspends the deadline, never the withdrawal.
+       e.erased_at IS NULL AND h.rater_id IS NULL AND (w.body->>'erase_by')::TIMESTAMPTZ < $as_of AS overdue,
+       h.rater_id IS NOT NULL AS held
 FROM ledger w LEFT JOIN erasures e ON e.rater_id = w.body->>'rater_id'
+LEFT JOIN holds h ON h.rater_id = w.body->>'rater_id'
 WHERE w.event = 'withdrawal' AND e.begun_at IS NULL;
 
 CREATE VIEW grants AS
 WITH given AS (
     SELECT body->>'grant_id' AS grant_id, body->>'rater_id' AS rater_id, body->>'state' AS first_state,
            body->>'terms_sha256' AS terms_sha256, body->>'method' AS method,
+           body->>'given_by' AS given_by,
            (body->'purposes')::VARCHAR[] AS given_purposes,
            (body->>'given_at')::TIMESTAMPTZ AS given_at, (body->>'expires_at')::TIMESTAMPTZ AS expires_at, seq
     FROM ledger WHERE event = 'consent'
@@ -69,13 +79,15 @@ WITH given AS (
 )
 SELECT grant_id, rater_id,
        CASE WHEN first_state <> 'given' THEN first_state
+            WHEN grant_id IN (SELECT unnest((body->'grant_ids')::VARCHAR[]) FROM ledger
+                              WHERE event = 'consent-invalidated') THEN 'invalidated'
             WHEN len(left_purposes) = 0 THEN 'withdrawn'
             WHEN expires_at <= $as_of THEN 'expired'
             ELSE 'given' END AS state,
        terms_sha256,
        left_purposes AS purposes,
        list_sort(given_purposes) AS asked_purposes,
-       method, given_at, expires_at
+       method, given_by, given_at, expires_at
 FROM (
     SELECT g.*, CASE WHEN first_state = 'given'
                      THEN list_sort(list_filter(g.given_purposes,
@@ -117,8 +129,17 @@ FROM (
 ORDER BY seq;
 
 CREATE VIEW exports AS
-SELECT body->>'path' AS path, (body->'rater_ids')::VARCHAR[] AS rater_ids, noted_at AS made_at, 'current' AS state
-FROM ledger WHERE event = 'export' ORDER BY seq;
+SELECT path, purpose, recipient, rater_ids, made_at,
+       -- Its recipient was told of what was withdrawn until then.
+       coalesce((SELECT max(r.noted_at) FROM ledger r
+                 WHERE r.event = 'recipient-told' AND r.body->>'path' = e.path), made_at) AS told_at,
+       'current' AS state
+FROM (
+    SELECT seq, body->>'path' AS path, body->>'purpose' AS purpose, body->>'recipient' AS recipient,
+           (body->'rater_ids')::VARCHAR[] AS rater_ids, noted_at AS made_at
+    FROM ledger WHERE event = 'export'
+) e
+ORDER BY seq;
 
 CREATE VIEW episodes AS
 SELECT s.session_n, e.* FROM episode_rows e JOIN sessions s USING (session_id);

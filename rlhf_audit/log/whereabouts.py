@@ -15,6 +15,8 @@ from rlhf_audit.log.ledger import Entry
 
 MERGED = "compacted"
 """The event that moves rows into merged files."""
+MOVING = ("session", "redaction", MERGED)
+"""The events that say where rows are."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,7 @@ class Whereabouts:
 
     def of_rater(self, rater_id: str) -> Iterator[SealedFile]:
         """Yield the files that hold what a rater gave."""
-        return (
-            file for file in self.files.values() if file.holds_answers and self.rater_of(file) == rater_id
-        )
+        return iter(self._by_rater.get(rater_id, ()))
 
     def taught_by(self, rater_id: str) -> Iterator[SealedFile]:
         """Yield the steps and episodes of live policies that this rater taught: answers show in them."""
@@ -127,6 +127,14 @@ class Whereabouts:
         """Return the rater who taught while these steps were made; None for answers, or without one."""
         taught = not file.holds_answers and self.sessions[file.slices[0].session_id]["learn"]
         return self.rater_of(file) if taught else None
+
+    @cached_property
+    def _by_rater(self) -> Mapping[str, Sequence[SealedFile]]:
+        found: dict[str, list[SealedFile]] = {}
+        for file in self.files.values():
+            if file.holds_answers:
+                found.setdefault(self.rater_of(file), []).append(file)
+        return found
 
     @cached_property
     def _by_session(self) -> Mapping[tuple[str, str], Sequence[tuple[SealedFile, Slice]]]:

@@ -41,6 +41,7 @@ class _Withdrawal:
     withdrawn_us: int
     erase_by_us: int | None
     overdue: bool
+    held: bool
     purposes: frozenset[str]
 
 
@@ -82,6 +83,7 @@ class Consents:
                 withdrawn_at=moment(made.withdrawn_us),
                 erase_by=None if made.erase_by_us is None else moment(made.erase_by_us),
                 overdue=made.overdue,
+                held=made.held,
             )
             for rater_id, made in self._pending()
         )
@@ -170,12 +172,13 @@ def read_consents(connection: duckdb.DuckDBPyConnection) -> Consents:
         end_us = given_us if expires_us is None else expires_us
         grants[rater_id].append(_Grant(given_us, end_us, state, frozenset(purposes or ())))
     withdrawals: dict[str, list[_Withdrawal]] = defaultdict(list)
-    for rater_id, withdrawn_us, erase_by_us, overdue, purposes in connection.execute(
-        "SELECT rater_id, epoch_us(withdrawn_at), epoch_us(erase_by), coalesce(overdue, false), purposes "
+    for rater_id, withdrawn_us, erase_by_us, overdue, held, purposes in connection.execute(
+        "SELECT rater_id, epoch_us(withdrawn_at), epoch_us(erase_by), coalesce(overdue, false), "
+        "coalesce(held, false), purposes "
         "FROM withdrawals ORDER BY ALL"
     ).fetchall():
         named = frozenset(purposes or ()) or _EVERYTHING
-        withdrawals[rater_id].append(_Withdrawal(withdrawn_us, erase_by_us, overdue, named))
+        withdrawals[rater_id].append(_Withdrawal(withdrawn_us, erase_by_us, overdue, held, named))
     erased = connection.execute(
         "SELECT rater_id FROM erasures UNION SELECT rater_id FROM withdrawals WHERE erased_at IS NOT NULL"
     ).fetchall()

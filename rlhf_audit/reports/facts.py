@@ -61,13 +61,14 @@ class ExportFacts:
 
 @dataclass(frozen=True)
 class WithdrawalFacts:
-    """A withdrawal whose erasure is still to be done by ``erase_by``."""
+    """A withdrawal whose erasure is still to be done by ``erase_by``, unless a legal hold suspends it."""
 
     rater_id: str
     purposes: tuple[str, ...]
     withdrawn_at: str | None
     erase_by: str | None
     overdue: bool
+    held: bool = False
 
 
 @dataclass(frozen=True)

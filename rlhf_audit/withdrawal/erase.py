@@ -7,22 +7,19 @@ passed over: the erasure is then unfinished, and goes on with the next open once
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlhf_audit.consent import register
-from rlhf_audit.errors import CheckFailedError, ConsentError, DamagedError, LockedError, UsageError
-from rlhf_audit.log import artefacts, durable, journal, writer
-from rlhf_audit.log.artefacts import Artefact, ArtefactKind
+from rlhf_audit.errors import CheckFailedError, DamagedError, LockedError
+from rlhf_audit.log import durable, journal, writer
 from rlhf_audit.log.ledger import Entry
 from rlhf_audit.log.store import Log
-from rlhf_audit.withdrawal import holdings, plan, receipt, removal, residue
-from rlhf_audit.withdrawal.holdings import State
+from rlhf_audit.withdrawal import again, hold, holdings, plan, receipt, removal, residue
+from rlhf_audit.withdrawal.again import Say
 from rlhf_audit.withdrawal.removal import Removal
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -90,6 +87,22 @@ class UnfinishedError(CheckFailedError):
         }
 
 
+@dataclass(frozen=True)
+class Deleted:
+    """An erasure that is done, and has no receipt yet.
+
+    Attributes:
+        intent: The ledger's entry that began it.
+        done: The one that says what was destroyed.
+        needles: What to look for.
+    """
+
+    intent: Entry
+    done: Entry
+    needles: residue.Needles
+    work: Removal
+
+
 def _quiet(_sentence: str) -> None:
     """Nobody listens."""
 
@@ -105,11 +118,25 @@ def apply(log: Log, rater_id: str, say: Say = _quiet) -> Erased:
     Raises:
         UnfinishedError: Something is in the way. All else is done; do it again when it is gone.
         UsageError: Nobody of that name is here: never enrolled and erased are one answer.
+        RefusedError: A legal hold suspends it.
         LockedError: Another process is writing.
+    """
+    with log.writing():
+        return _proved(log, delete(log, rater_id, say), say)
+
+
+def delete(log: Log, rater_id: str, say: Say = _quiet) -> Deleted:
+    """Erase a rater up to the ledger's entry that it is done: without the search, and without the receipt.
+
+    ``apply``, or the next opening of the log, adds both.
+
+    Raises:
+        UnfinishedError: As ``apply``, as are the others.
     """
     with log.writing():
         intent = plan.unfinished(log).get(rater_id)
         if intent is None:
+            hold.check(log, rater_id)
             with contextlib.suppress(OSError):
                 writer.recover(log)
             planned = plan.make(log, rater_id)
@@ -118,7 +145,7 @@ def apply(log: Log, rater_id: str, say: Say = _quiet) -> Erased:
             intent = log.append("erasure-intent", planned.to_intent())
         else:
             needles = _needles(log, rater_id)
-        return _finish(log, intent, needles, say)
+        return _deleted(log, intent, needles, say)
 
 
 def heal(log: Log, repeat: bool = True) -> list[str]:
@@ -159,7 +186,7 @@ def _healed(log: Log, repeat: bool) -> Iterator[str]:
         yield _repeated(log, rater_id)
     for intent in plan.unfinished(log).values():
         try:
-            _finish(log, intent, _needles(log, intent.body["rater_id"]), _quiet)
+            _finish(log, intent)
             yield "completed an erasure that had been cut short"
         except UnfinishedError as error:
             yield f"{error.what}; {error.seen}"
@@ -173,13 +200,13 @@ def _unhealed(log: Log, error: DamagedError | OSError) -> str:
 
 
 def _repeated(log: Log, rater_id: str) -> str:
-    again = Removal(log, rater_id)
-    again.key_and_rows()
-    if again.blocked:
-        why = ", ".join(f"{path} {why}" for path, why in again.blocked.items())
+    work = Removal(log, rater_id)
+    work.key_and_rows()
+    if work.blocked:
+        why = ", ".join(f"{path} {why}" for path, why in work.blocked.items())
         return f"an erased rater is back and can't be erased again: {why}"
     log.append("erasure-repeated", {"rater_id": rater_id})
-    left = [path for path, note in again.notes.items() if note["stays"]]
+    left = [path for path, note in work.notes.items() if note["stays"]]
     more = f"; left alone, since it is not what the ledger names: {', '.join(left)}" if left else ""
     return f"erased again a rater whom a restored backup had brought back{more}"
 
@@ -222,10 +249,15 @@ def _may_write(log: Log) -> bool:
 def _needles(log: Log, rater_id: str) -> residue.Needles:
     """Return what to look for; a key that is damaged or gone keeps nobody from being erased."""
     key = holdings.readable_key(log, rater_id)
-    return residue.needles_of(key) if key else residue.needles_of_id(rater_id)
+    return residue.needles_of(key, hold.reasons(log, rater_id)) if key else residue.needles_of_id(rater_id)
 
 
-def _finish(log: Log, intent: Entry, needles: residue.Needles, say: Say) -> Erased:
+def _finish(log: Log, intent: Entry) -> Erased:
+    needles = _needles(log, intent.body["rater_id"])
+    return _proved(log, _deleted(log, intent, needles, _quiet), _quiet)
+
+
+def _deleted(log: Log, intent: Entry, needles: residue.Needles, say: Say) -> Deleted:
     rater_id = intent.body["rater_id"]
     done = next((e for e in log.ledger.of("erasure-done") if e.body["rater_id"] == rater_id), None)
     halts = [entry.body for entry in log.ledger.of("erasure-halted") if entry.body["rater_id"] == rater_id]
@@ -241,20 +273,26 @@ def _finish(log: Log, intent: Entry, needles: residue.Needles, say: Say) -> Eras
             writer.recover(log)
         for session_id in intent.body["redacted"]:
             work.redact(session_id)
-        policies = [_train_again(work, policy, say) for policy in intent.body["policies"]]
+        policies = [again.train(work, policy, say) for policy in intent.body["policies"]]
         for path in intent.body["reports"]:
             with work.trying(path):
-                _report_again(work, path, say)
+                again.report(work, path, say)
         if work.blocked:
             raise _halted(log, intent, work)
         kept = {name: intent.body[name] for name in ("rater_id", "rows", "files", "reports", "exports")}
         body = kept | {"redacted": intent.body["redacted"], "policies": policies}
         done = log.append("erasure-done", body | {"places": list(work.notes.values())})
+    return Deleted(intent, done, needles, work)
+
+
+def _proved(log: Log, deleted: Deleted, say: Say) -> Erased:
+    """Search every byte for what may be left, and write the receipt."""
     say("searching every byte for what may be left")
-    found = residue.scan(log, needles)
+    intent, done, work = deleted.intent, deleted.done, deleted.work
+    found = residue.scan(log, deleted.needles)
     with work.trying(log.layout.relative(log.layout.receipts)):
         path = receipt.write(log, intent, done, found)
-        return Erased(rater_id, done.body, path, [*found.found, *found.unread])
+        return Erased(intent.body["rater_id"], done.body, path, [*found.found, *found.unread])
     raise _halted(log, intent, work)
 
 
@@ -266,66 +304,3 @@ def _halted(log: Log, intent: Entry, work: Removal) -> UnfinishedError:
     if before[-1:] != [body]:
         log.append("erasure-halted", body)
     return UnfinishedError(intent.body, work.blocked)
-
-
-def _train_again(work: Removal, policy: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    log, path = work.log, policy["path"]
-    entry = artefacts.find(log, ArtefactKind.POLICY, path)
-    if entry is not None and entry.holds(work.rater_id) and not work.is_blocked(path):
-        say(f"training {policy['name']} again without the rater")
-        with work.trying(path):
-            if not (policy["found"] and _retrained(log, entry)):
-                artefacts.removed(log, ArtefactKind.POLICY, path)
-            _forget(log, ArtefactKind.POLICY, entry, work.rater_id)
-    # Behind a link its place has another name by now.
-    now = {path, log.layout.recorded(log.layout.recorded_folder(path))}
-    current = [one for one in artefacts.current(log, ArtefactKind.POLICY) if one.path in now]
-    entry = current[-1] if current else None
-    outcome = "retrained" if entry else "removed" if policy["found"] else "not found"
-    return {
-        "name": policy["name"],
-        "path": path,
-        "before": policy["before"],
-        "after": entry.facts["weights_sha256"] if entry else None,
-        "outcome": outcome,
-    }
-
-
-def _retrained(log: Log, policy: Artefact) -> bool:
-    """Train a policy again as it was trained; say whether anything was left to train it on."""
-    facts = policy.facts
-    if facts["mode"] == "live":
-        return False
-    from rlhf_audit.replay import retrain  # here, so that a plan and an audit never wait for TensorFlow
-
-    try:
-        retrain.retrain(log, policy.folder, facts["algorithm"], facts["seed"], facts["env_id"])
-    except (UsageError, ConsentError):
-        return False
-    return True
-
-
-def _forget(log: Log, kind: ArtefactKind, made: Artefact, rater_id: str) -> None:
-    """End what still holds the rater in the ledger: behind a link it was made again under another name."""
-    now = artefacts.find(log, kind, made.path)
-    if now is not None and now.holds(rater_id):
-        artefacts.removed(log, kind, made.path)
-
-
-def _report_again(work: Removal, path: str, say: Say) -> None:
-    log = work.log
-    report = artefacts.find(log, ArtefactKind.REPORT, path)
-    if report is None or not report.holds(work.rater_id) or work.is_blocked(path):
-        return
-    # A link, or other files in its place: that is somebody else's folder now.
-    taken = any(os.path.lexists(report.folder / name) for name in report.facts["files"])
-    here = report.folder.is_dir() and not report.folder.is_symlink()
-    theirs = [note for name, note in work.notes.items() if name.startswith(f"{path}/")]
-    was_linked = any(note["state"] == State.THEIRS for note in theirs) and not os.path.lexists(report.folder)
-    if not taken and (here or was_linked):
-        from rlhf_audit.reports import publish  # here, so that opening a log never waits for matplotlib
-
-        say("making a report again without the rater")
-        with contextlib.suppress(UsageError):
-            publish.publish(log, report.folder)
-    _forget(log, ArtefactKind.REPORT, report, work.rater_id)

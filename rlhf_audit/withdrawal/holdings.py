@@ -76,6 +76,9 @@ class Holding:
         problem = durable.no_file(status.st_mode)
         if problem is not None:
             return seen(State.BLOCKED, f"is a link to what {problem}" if linked else problem)
+        if self.kind is Kind.ROWS and not linked and status.st_nlink == 1:
+            # Whatever it is, it goes with their folder, and is nobody else's too: it need not be read.
+            return seen(State.THEIRS, inode=status.st_ino)
         try:
             state = State.THEIRS if self.is_theirs(real) else State.OTHER
         except OSError as error:

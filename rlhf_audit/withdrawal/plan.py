@@ -14,7 +14,8 @@ from rlhf_audit.log.artefacts import ArtefactKind
 from rlhf_audit.log.ledger import Entry
 from rlhf_audit.log.store import Log
 from rlhf_audit.policy import lineage
-from rlhf_audit.withdrawal import holdings
+from rlhf_audit.withdrawal import hold, holdings
+from rlhf_audit.withdrawal.hold import Hold
 from rlhf_audit.withdrawal.holdings import State
 
 
@@ -32,6 +33,7 @@ class Plan:
         places: What is not simply a file in its place: links, other names, nothing at all; see ``Look.note``.
         obstacles: What can't be destroyed as it is, path and why.
         begun: The erasure has begun and is not finished.
+        hold: It is suspended.
     """
 
     rater_id: str
@@ -44,6 +46,7 @@ class Plan:
     places: tuple[Mapping[str, Any], ...] = ()
     obstacles: tuple[Mapping[str, str], ...] = ()
     begun: bool = False
+    hold: Hold | None = None
 
     def to_intent(self) -> dict[str, Any]:
         """Return the body of the ledger's entry that begins the erasure."""
@@ -53,7 +56,8 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``erase --json`` prints of a plan."""
-        return told(self.to_intent(), obstacles=[dict(obstacle) for obstacle in self.obstacles]) | {
+        held = self.hold and self.hold.to_json()
+        return told(self.to_intent(), obstacles=[dict(one) for one in self.obstacles], hold=held) | {
             "applied": self.begun,
             "policies": [
                 {"name": policy["name"], "before": policy["before"], "after": None}
@@ -135,6 +139,7 @@ def make(log: Log, rater_id: str) -> Plan:
             if rater_id in entry.body["rater_ids"]
         ),
         *_apart(log, rater_id),
+        hold=hold.of(log, rater_id),
     )
 
 

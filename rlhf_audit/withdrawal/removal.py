@@ -83,6 +83,7 @@ class Removal:
     def key_and_rows(self) -> None:
         """Destroy the key and the rows, and open journals."""
         layout = self.log.layout
+        self._sync_again()
         self._note_vanished()
         # Before the key: only the key can tell whether what lies elsewhere is theirs.
         self._rows_elsewhere()
@@ -120,6 +121,14 @@ class Removal:
         self._take_link(found.folder, found.path)
         if kind is Kind.POLICY and ours:
             durable.remove_empty([found.folder])
+
+    def _sync_again(self) -> None:
+        """Make durable that names are gone, in folders where that was refused before."""
+        for name in sorted(self._halted):
+            folder = self.log.layout.recorded_folder(name)
+            if folder.is_dir():
+                with self.trying(name):
+                    durable.sync_folder(folder)
 
     def _note_vanished(self) -> None:
         """Note key and rows that were in the way and are not there now: somebody took them, not we."""
@@ -244,6 +253,9 @@ class Removal:
             root = Path(os.path.realpath(self.log.layout.root))
             here = Path(os.path.realpath(path.parent), path.name)
             name = Path(os.path.relpath(here, root)).as_posix()
+        elif path is None and not os.path.lexists(self.log.layout.recorded_folder(name)):
+            # It is gone from its place; that this is so for good was refused.
+            name = Path(name).parent.as_posix()
         own = isinstance(error, durable.NoFileError)
         why = str(error.strerror) if own else f"can't be destroyed: {error.strerror or 'no reason given'}"
         self.blocked.setdefault(name, why)

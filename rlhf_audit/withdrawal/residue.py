@@ -1,7 +1,7 @@
 """A search of every byte for what may be left of an erased rater.
 
-zstd hides text from a plain search and Parquet keeps values in several structures, so every compressed
-page is opened too: values, dictionary pages, statistics, footers, and file and folder names.
+Compression hides text from a plain search and Parquet keeps values in several structures, so every
+compressed page is opened too: values, dictionary pages, statistics, footers, and file and folder names.
 """
 
 import base64
@@ -10,6 +10,7 @@ import contextlib
 import html
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +25,11 @@ from rlhf_audit.log.keys import RaterKey
 from rlhf_audit.log.store import Log
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_GZIP_MAGIC = b"\x1f\x8b\x08"
+_ZIP_MAGIC = b"PK\x03\x04"
 _SHORTEST = 4
 _BLOCK = 1 << 20
+_PIECE = 64
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,7 @@ class Needles:
 
     Attributes:
         pseudonym: Allowed in the ledger and in receipts.
-        secret: Alias, MAC key, salt and hash of the withdrawal code: allowed nowhere. Not the groups: they
-            are many people's.
+        secret: Alias, MAC key, reasons of holds: allowed nowhere. Not the groups: they are many people's.
         known: The key was still there, so the secrets could be looked for.
     """
 
@@ -62,13 +65,14 @@ class Scan:
     unread: tuple[str, ...] = ()
 
 
-def needles_of(key: RaterKey) -> Needles:
-    """Return what to look for of a rater whose key is still there.
+def needles_of(key: RaterKey, reasons: Iterable[str] = ()) -> Needles:
+    """Return what to look for of a rater whose key is still there; ``reasons`` are those of legal holds.
 
     An alias of fewer than four bytes is in every file by chance and is not looked for.
     """
     alias = key.alias.encode("utf-8", "surrogatepass")
-    secrets = (alias, key.mac_key, key.code_hash, key.code_salt)
+    told = (reason.encode("utf-8", "surrogatepass") for reason in reasons)
+    secrets = (alias, key.mac_key, *told)
     return Needles(key.rater_id.encode(), tuple(x for x in secrets if len(x) >= _SHORTEST), True)
 
 
@@ -78,8 +82,10 @@ def needles_of_id(rater_id: str) -> Needles:
 
 
 def encodings(needle: bytes) -> Iterator[bytes]:
-    """Yield a needle as it may be written: plain, hex, base64 at each offset, percent, UTF-16, escaped."""
+    """Yield a needle as it may be written: plain, hex, base64 at each offset, percent, UTF-16, escaped, …"""
     yield needle
+    # As bytes of a number, least first.
+    yield needle[::-1]
     yield binascii.hexlify(needle)
     yield binascii.hexlify(needle).upper()
     for shift in range(3):
@@ -87,6 +93,8 @@ def encodings(needle: bytes) -> Iterator[bytes]:
         encoded = base64.b64encode(b"\0" * shift + needle)
         yield encoded[-(-8 * shift // 6) : 8 * (shift + len(needle)) // 6]
     yield quote(needle, safe="").encode()
+    # Those of a name that needs no escaping, all the same.
+    yield "".join(f"%{byte:02X}" for byte in needle).encode()
     try:
         text = needle.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -95,16 +103,42 @@ def encodings(needle: bytes) -> Iterator[bytes]:
     yield text.encode("utf-16-be", "surrogatepass")
     yield ascii(text)[1:-1].encode()
     yield json.dumps(text)[1:-1].encode()
+    # As our own files have it: only what JSON must escape.
+    yield json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass")
     yield html.escape(text).encode("utf-8", "surrogatepass")
 
 
 def structures(data: bytes) -> Iterator[bytes]:
-    """Yield a file's bytes, and the content of every zstd frame in it."""
+    """Yield a file's bytes, and the content of every zstd frame, gzip member and zip entry in it."""
     yield data
-    start = data.find(_ZSTD_MAGIC)
-    while start >= 0:
+    for start in _all(data, _ZSTD_MAGIC):
         yield _frame(data, start)
-        start = data.find(_ZSTD_MAGIC, start + 1)
+    for start in _all(data, _GZIP_MAGIC):
+        yield _inflated(data[start:], zlib.MAX_WBITS | 16)
+    for start in _all(data, _ZIP_MAGIC):
+        # Behind the entry's name and its extra field (APPNOTE.TXT, section 4.3.7).
+        names = int.from_bytes(data[start + 26 : start + 28], "little")
+        extra = int.from_bytes(data[start + 28 : start + 30], "little")
+        yield _inflated(data[start + 30 + names + extra :], -zlib.MAX_WBITS)
+
+
+def _all(data: bytes, magic: bytes) -> Iterator[int]:
+    start = data.find(magic)
+    while start >= 0:
+        yield start
+        start = data.find(magic, start + 1)
+
+
+def _inflated(data: bytes, wbits: int) -> bytes:
+    """Return what deflate can make of this, as far as it goes."""
+    stream, parts = zlib.decompressobj(wbits), []
+    with contextlib.suppress(zlib.error):
+        # A piece at a time: a read that fails gives nothing of what came before.
+        for start in range(0, len(data), _PIECE):
+            parts.append(stream.decompress(data[start : start + _PIECE]))
+            if stream.eof:
+                break
+    return b"".join(parts)
 
 
 def holds(data: bytes, needles: Iterable[bytes]) -> bool:

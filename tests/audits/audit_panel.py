@@ -30,18 +30,22 @@ TABLES = {
     "grants": {
         "grant_id": "VARCHAR", "rater_id": "VARCHAR", "state": "VARCHAR", "terms_sha256": "VARCHAR",
         "purposes": "VARCHAR[]", "asked_purposes": "VARCHAR[]", '"method"': "VARCHAR",
-        "given_at": "TIMESTAMPTZ", "expires_at": "TIMESTAMPTZ",
+        "given_by": "VARCHAR", "given_at": "TIMESTAMPTZ", "expires_at": "TIMESTAMPTZ",
     },
     "withdrawals": {
         "rater_id": "VARCHAR", "purposes": "VARCHAR[]", "withdrawn_at": "TIMESTAMPTZ",
         "erase_by": "TIMESTAMPTZ", "erased_at": "TIMESTAMPTZ", "overdue": "BOOLEAN",
+        "held": "BOOLEAN",
     },
     "policies": {
         "name": "VARCHAR", "weights_sha256": "VARCHAR", "algorithm": "VARCHAR", "rows": "BIGINT",
         "rater_ids": "VARCHAR[]", "trained_at": "TIMESTAMPTZ", "state": "VARCHAR",
     },
     "reports": {"path": "VARCHAR", "rater_ids": "VARCHAR[]", "made_at": "TIMESTAMPTZ", "state": "VARCHAR"},
-    "exports": {"path": "VARCHAR", "rater_ids": "VARCHAR[]", "made_at": "TIMESTAMPTZ", "state": "VARCHAR"},
+    "exports": {
+        "path": "VARCHAR", "purpose": "VARCHAR", "recipient": "VARCHAR", "rater_ids": "VARCHAR[]",
+        "made_at": "TIMESTAMPTZ", "told_at": "TIMESTAMPTZ", "state": "VARCHAR",
+    },
     "erasures": {
         "rater_id": "VARCHAR", "begun_at": "TIMESTAMPTZ", "erased_at": "TIMESTAMPTZ", "halted": "BOOLEAN",
     },

@@ -18,7 +18,7 @@ def test_compact_merges_says_so_and_has_nothing_to_do_then(cli, study, tmp_path)
     reply = cli("compact", log, "--json")
     result = reply.result
     assert reply.code == 0 and reply.document["schema"] == "rlhf_audit.compact/1"
-    assert set(result) == {"files_before", "files_after", "bytes_before", "bytes_after", "files"}
+    assert set(result) == {"files_before", "files_after", "bytes_before", "bytes_after", "files", "apart"}
     assert result["files_after"] == result["files_before"] - sum(f["merged"] - 1 for f in result["files"])
     assert result["bytes_after"] < result["bytes_before"]
     assert all(set(file) == {"path", "rows", "bytes", "merged"} for file in result["files"])

@@ -20,7 +20,7 @@ def test_the_reference_is_current():
 
 def test_every_verb_has_one_example_and_fits_a_terminal(cli):
     for verb in app.VERBS:
-        name = verb.__name__.rpartition(".")[2].removesuffix("_")
+        name = verb.__name__.rpartition(".")[2].removesuffix("_").replace("_", "-")
         text = cli(name, "--help").out
         assert text.count(f"rlhf-audit {name}") == 2, name  # the usage line and the example
         assert verb.EXAMPLE in text

@@ -45,11 +45,11 @@ def test_a_code_that_could_not_be_shown_is_told(
     assert main(["enroll", str(study.log), "--alias", "Zebedee Unusual", *options]) == 4
     rater_id = list(Log(study.log).ledger.of("enrolled"))[-1].body["rater_id"]
     assert three_lines(err.getvalue()) and f"{rater_id} is enrolled, but" in err.getvalue()
-    assert f"rlhf-audit erase {study.log} {rater_id} --apply" in err.getvalue()
+    assert f"rlhf-audit enroll {study.log} --new-code {rater_id}" in err.getvalue()
     assert "Zebedee" not in err.getvalue()
     # What the message tells to do works.
     monkeypatch.undo()
-    assert main(["erase", str(study.log), rater_id, "--apply"]) == 0
+    assert main(["enroll", str(study.log), "--new-code", rater_id]) == 0
     assert verify(study.log).ok
 
 
@@ -60,7 +60,7 @@ def test_with_a_closed_output_nobody_is_enrolled(
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["enroll", str(study.log)]) == 4
     told = capsys.readouterr().err
-    assert three_lines(told) and "nobody was enrolled" in told
+    assert three_lines(told) and "nothing was done" in told
     assert Log(study.log).ledger.head.size == size
 
 

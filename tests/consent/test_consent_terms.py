@@ -9,7 +9,9 @@ from rlhf_audit.canonical import sha256_hex
 from rlhf_audit.consent import register, terms
 from rlhf_audit.errors import LogError, UsageError
 from rlhf_audit.log import store
+from rlhf_audit.log.ledger import Ledger
 from rlhf_audit.log.store import Log
+from rlhf_audit.verification import verify
 
 
 @pytest.fixture
@@ -42,8 +44,22 @@ def test_each_grant_names_the_terms_that_were_shown(log: Log) -> None:
     early = enrolled(log)
     second = terms.add(log, "Second version")
     late = enrolled(log)
-    named = [register.grant_for(log, rater_id, log.clock.now()).terms_sha256 for rater_id in (early, late)]
-    assert named == [first, second]
+    named = {one.rater_id: one.terms_sha256 for one in register.standings(log, log.clock.now())}
+    assert named == {early: first, late: second}
+
+
+def test_terms_that_could_not_be_entered_leave_no_file(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(28, "full")
+
+    before = sorted(log.layout.files())
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "append", refused)
+        with pytest.raises(OSError, match="full"):
+            terms.add(log, "Second version")
+    assert sorted(log.layout.files()) == before and verify(log.layout.root).ok
+    terms.add(log, "Second version")
+    assert verify(log.layout.root).ok
 
 
 def _one_byte_more(path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from rlhf_audit import demo
 from rlhf_audit.audits import runner
+from rlhf_audit.consent import codes
 from rlhf_audit.log import views
 from rlhf_audit.log.store import Log
 from rlhf_audit.verification import verify
@@ -29,9 +30,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample")
+    # The sample's codes are hashed at the real cost.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codes, "SCRYPT", {"n": 2**14, "r": 8, "p": 5})
+        _make(folder)
+    return folder
+
+
+def _make(folder: Path) -> None:
     # The same places relative to each other: the ledger names the policy by its way from the log.
     demo.make_sample(folder / "sample_data" / "panel", folder / "policies" / "sample")
-    return folder
 
 
 def test_sample_log_and_policy_are_made_again_byte_for_byte(made):

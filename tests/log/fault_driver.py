@@ -25,7 +25,7 @@ import crash_points
 import crash_rig
 import small_log
 
-from rlhf_audit.consent import register, terms
+from rlhf_audit.consent import codes, register, terms
 from rlhf_audit.errors import RlhfAuditError
 from rlhf_audit.log import artefacts, checkpoint, compaction, keys, placing, reader, store
 from rlhf_audit.log.artefacts import ArtefactKind
@@ -165,7 +165,7 @@ def _enrolled(home: Path, told: list[Any]) -> None:
         assert len(enrolled) == 2, "who was told that it failed is enrolled after all"
     elif told:
         rater_id, code = told[0]
-        assert keys.read(log.layout, rater_id).opens_with(code)
+        assert codes.opened(log, code) == rater_id
 
 
 def _created(home: Path, told: list[Any]) -> None:

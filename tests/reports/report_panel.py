@@ -28,11 +28,12 @@ _TABLES = {
     "grants": """grant_id VARCHAR, rater_id VARCHAR, state VARCHAR, terms_sha256 VARCHAR, purposes VARCHAR[],
         method VARCHAR, given_at TIMESTAMPTZ, expires_at TIMESTAMPTZ, asked_purposes VARCHAR[]""",
     "withdrawals": """rater_id VARCHAR, purposes VARCHAR[], withdrawn_at TIMESTAMPTZ, erase_by TIMESTAMPTZ,
-        erased_at TIMESTAMPTZ, overdue BOOLEAN""",
+        erased_at TIMESTAMPTZ, overdue BOOLEAN, held BOOLEAN""",
     "policies": """name VARCHAR, weights_sha256 VARCHAR, algorithm VARCHAR, rows BIGINT, rater_ids VARCHAR[],
         trained_at TIMESTAMPTZ, state VARCHAR""",
     "reports": "path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR",
-    "exports": "path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR",
+    "exports": """path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR, purpose VARCHAR,
+        told_at TIMESTAMPTZ""",
     "erasures": "rater_id VARCHAR, begun_at TIMESTAMPTZ, erased_at TIMESTAMPTZ, halted BOOLEAN",
     "files": "path VARCHAR, rater_id VARCHAR",
 }
@@ -147,7 +148,9 @@ class Panel:
             (partly, ["training"], 30, False),
         ):
             at = START + timedelta(days=day)
-            self.rows["withdrawals"].append((rater_id, purposes, at, at + timedelta(days=30), None, late))
+            self.rows["withdrawals"].append(
+                (rater_id, purposes, at, at + timedelta(days=30), None, late, False)
+            )
         self.rows["erasures"].append((erased, START + timedelta(days=8), START + timedelta(days=8), False))
         for name, place in (("feedback", 0), ("raters", 0), ("grants", 1), ("files", 1)):
             self.rows[name] = [row for row in self.rows[name] if row[place] != erased]
@@ -158,7 +161,9 @@ class Panel:
             row[7] = row[6] + timedelta(days=12) if state == "expired" else row[7]
             grants[rater_id] = tuple(row)
         self.rows["grants"] = list(grants.values())
-        self.rows["exports"].append(("exports/flat-parquet", [overdue, partly], START, "current"))
+        self.rows["exports"].append(
+            ("exports/flat-parquet", [overdue, partly], START, "current", "publication", START)
+        )
 
 
 def receipt(**changes: Any) -> dict[str, Any]:

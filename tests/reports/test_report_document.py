@@ -121,7 +121,7 @@ def test_consent_of_a_rater_who_took_back_one_purpose(panel, report):
 def test_a_new_grant_ends_an_older_withdrawal():
     panel = Panel(2, 40)
     rater_id = panel.rater_ids[0]
-    panel.rows["withdrawals"].append((rater_id, ["audit"], START, START, None, False))
+    panel.rows["withdrawals"].append((rater_id, ["audit"], START, START, None, False, False))
     late = (START.replace(month=5), START.replace(year=2027))
     panel.rows["grants"].append(("g-new", rater_id, "given", "cd" * 32, ["audit"], "web", *late, ["audit"]))
     with panel.connect() as connection:

@@ -143,7 +143,9 @@ def test_no_figure_stands_alone(report, page):
 def test_a_count_is_told_in_its_own_words(page):
     text = " ".join(Page(page).text.split())
     pending = text.partition("Pending withdrawals ▲ warning")[2].partition("What to do:")[0]
-    assert ": pending (training); rows 240; files 1; " in pending and "n = " not in pending
+    assert (
+        ": overdue (audit, publication, training); rows 240; files 1; " in pending and "n = " not in pending
+    )
     assert "How sure: this is counted, not estimated." in pending
     agreement = text.partition("Agreement ▲ warning")[2].partition("What to do:")[0]
     assert "95 % interval" in agreement and "the interval says how exact the value is" in agreement

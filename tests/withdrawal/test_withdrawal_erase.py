@@ -121,7 +121,7 @@ def found(home: Path, needles: list[bytes]) -> set[str]:
 
 
 def spelt(key: keys.RaterKey) -> list[bytes]:
-    raw = [key.mac_key, key.code_hash, key.code_salt]
+    raw = [key.mac_key]
     return [key.alias.encode(), *raw, *(one.hex().encode() for one in raw)]
 
 

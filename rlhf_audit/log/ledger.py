@@ -24,7 +24,7 @@ from rlhf_audit import canonical
 from rlhf_audit.clock import Clock, to_text
 from rlhf_audit.errors import LedgerError
 from rlhf_audit.log import checkpoint as notes
-from rlhf_audit.log import durable, keyring, merkle
+from rlhf_audit.log import durable, keyring, merkle, pending
 from rlhf_audit.log.layout import Layout
 from rlhf_audit.log.notes import parse as parse_note
 
@@ -242,11 +242,7 @@ class Ledger:
         notes.check_key(key, keyring.at(self._keys_of(lines, len(self._lines)), len(lines)))
         root = self._tree.grown(map(merkle.leaf_hash, new)).root()
         head = notes.Checkpoint(self._origin, len(lines), root)
-        pending = {
-            "lines": [line.decode() for line in new],
-            "checkpoint": notes.sign(head, key).decode(),
-        }
-        self._write_pending(canonical.json_bytes(pending))
+        pending.write(self._layout, new, notes.sign(head, key))
         with contextlib.suppress(OSError):
             # It counts already, and every reader reads it so: the next writer can finish it as well.
             self._roll_forward()
@@ -264,17 +260,6 @@ class Ledger:
             # Checked first: nothing that does not follow from what was signed is written.
             self.load()
             return self._roll_forward()
-
-    def _write_pending(self, data: bytes) -> None:
-        """Decide an append: afterwards it is on the disk and counts, or it is not and never will."""
-        try:
-            durable.write(self._layout.pending, data)
-        except OSError:
-            # The name may have been there already when the sync of its folder failed.
-            with contextlib.suppress(OSError):
-                self._layout.pending.unlink(missing_ok=True)
-            if not self._layout.pending.exists():
-                raise
 
     def _roll_forward(self) -> bool:
         if not self._layout.pending.exists():
@@ -298,7 +283,7 @@ class Ledger:
 
         The checkpoint's signature holds.
         """
-        new, new_note = self._read_pending()
+        new, new_note = pending.read(self._layout)
         try:
             before = notes.unchecked(parse_note(new_note)).size - len(new)
             known = before == len(self._lines) and raw.startswith(self._raw)
@@ -311,22 +296,6 @@ class Ledger:
         if note and self._signed(note, keys).size not in (before, after.size):
             raise LedgerError("ledger/pending.json does not follow ledger/checkpoint")
         return whole, len(kept), new_note
-
-    def _read_pending(self) -> tuple[list[bytes], bytes]:
-        """Return the lines of the pending append, and its checkpoint."""
-        try:
-            raw = canonical.read_file(self._layout.pending)
-            pending = canonical.parse_object(raw)
-            lines = [line.encode() for line in pending["lines"]]
-            new_note = pending["checkpoint"].encode()
-        except PermissionError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            # Missing: between two looks of a reader the append has ended.
-            raise LedgerError("ledger/pending.json can't be read") from error
-        if canonical.json_bytes(pending) != raw:
-            raise LedgerError("ledger/pending.json is not as it was written")
-        return lines, new_note
 
     @staticmethod
     def _read(path: Path) -> bytes:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from rlhf_audit import canonical, schema
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import journal, sealing
+from rlhf_audit.log import events, journal, sealing
 from rlhf_audit.log.layout import Layout
 from rlhf_audit.log.part import Part, boot, let_go, part_file, staged_files
 from rlhf_audit.log.sealing import Told
@@ -111,7 +111,7 @@ class LeftOpen:
         return pa.concat_tables([schema.FEEDBACK.empty_table(), *self._tables]).combine_chunks()
 
     def _feedback(self, event: Mapping[str, Any]) -> None:
-        row = journal.feedback_row(event)
+        row = events.feedback_row(event)
         facts = {"session_id": self.session_id, "row": self.n_feedback, "kind": row.kind.value}
         self._rows.append(asdict(row) | facts)
         self.n_feedback += 1

@@ -24,7 +24,7 @@ import pytest
 from rlhf_audit.cli import app
 from rlhf_audit.consent import register, terms
 from rlhf_audit.errors import RlhfAuditError
-from rlhf_audit.log import artefacts, keys, reader, writer
+from rlhf_audit.log import anchors, artefacts, keys, reader, writer
 from rlhf_audit.log.artefacts import ArtefactKind
 from rlhf_audit.log.store import Log
 from rlhf_audit.withdrawal import erase, residue
@@ -243,6 +243,14 @@ def founded(home: Path, noted: Sequence[Any]) -> Any:
     return terms.current(Log(home / "log"))[2]
 
 
+def anchored(home: Path, noted: Sequence[Any]) -> Any:
+    ledger = Log(home / "log").ledger
+    (anchor,) = anchors.read(home / "anchor", ledger.origin)
+    (found,) = anchors.compare(ledger, [anchor])
+    assert found.problem is None, found.problem
+    return [anchor.checkpoint.size, others(home)]
+
+
 ACTS: Mapping[str, Act] = {
     "init": Act(world.nothing, verb("init", "LOG"), founded, again=frozenset({0, 2})),
     "enroll": Act(world.two, verb("enroll", "LOG", "--alias", NOBODY), enrolled, event="enrolled"),
@@ -272,9 +280,9 @@ ACTS: Mapping[str, Act] = {
         frozenset({0, 2}),
         world.cheaply,
     ),
-    # "anchor": Act(world.two, verb("anchor", "LOG", "--to", "HOME/anchors"), anchored),
+    "anchor": Act(world.two, verb("anchor", "LOG", "--to", "HOME/anchor"), anchored),
 }
-"""What is struck. ``anchor`` is to be added here."""
+"""What is struck."""
 
 
 # --- what is there to be found out ---

@@ -52,7 +52,7 @@ CUTS = {
 def series(name: str, every: int) -> list[str]:
     """Return what is done to an act."""
     told = [f"{name}:{what}:{often * every}" for what, often in HOW_OFTEN.items()]
-    return told + [f"{name}:cut:{max(1, CUTS[name] // every)}"] * (name in CUTS)
+    return told + [f"{name}:cut:{max(1, n // every)}" for act, n in CUTS.items() if act == name]
 
 
 def run(name: str, every: int, built: Path) -> list[dict[str, Any]]:

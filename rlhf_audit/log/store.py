@@ -1,23 +1,18 @@
 """One log as a handle: its header, its ledger, its lock, and the clock and entropy that writes use."""
 
 import contextlib
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from filelock import FileLock, Timeout
 
-from rlhf_audit import __version__, canonical
-from rlhf_audit.clock import Clock, SystemClock, to_text
-from rlhf_audit.errors import DamagedError, LockedError, UsageError
-from rlhf_audit.log import checkpoint, durable, header, ledger, placing, swapping
+from rlhf_audit.clock import Clock, SystemClock
+from rlhf_audit.errors import DamagedError, LockedError
+from rlhf_audit.log import checkpoint, durable, founding, header, ledger, placing, swapping
 from rlhf_audit.log.layout import Layout
 from rlhf_audit.log.whereabouts import MERGED, MOVING, Whereabouts
-from rlhf_audit.schema import FORMAT_VERSION
 from rlhf_audit.seeds import Entropy, SystemEntropy
 
 # Written after a report that an erasure made again, or about files alone: saying nothing that a report shows.
@@ -31,9 +26,6 @@ _AFTERMATH = (
     "copy",
     MERGED,
 )
-# As durable writes name them.
-_TERMS = re.compile(r"[0-9a-f]{64}\.md(\.tmp)?")
-_RECORDED_VERSIONS = ("gymnasium", "numpy", "pyarrow")
 
 
 class Log:
@@ -156,7 +148,7 @@ class Log:
         with _locked(self.layout):
             self._held = True
             try:
-                _make_folders(self.layout)
+                founding.make_folders(self.layout)
                 self.ledger.recover()
                 self.ledger.load()
                 self._resolve()
@@ -263,100 +255,27 @@ def create(
         UsageError: The folder holds something, or lies inside a log.
     """
     layout = Layout(root)
-    _check_vacant(layout)
+    founding.check_vacant(layout)
     key = signing_key or checkpoint.load_signing_key(create=True)
     missing = [path for path in (root, *root.parents) if not path.exists()]
     try:
         durable.make_folder(root)
         with _locked(layout):
             # Again: another process may have made it a log by now.
-            _check_vacant(layout)
+            founding.check_vacant(layout)
             try:
-                _clear(layout)
+                founding.clear(layout)
                 facts = {"sealed": True} if sealed else {}
-                _fill(layout, clock or SystemClock(), entropy or SystemEntropy(), key, terms, facts)
+                founding.fill(layout, clock or SystemClock(), entropy or SystemEntropy(), key, terms, facts)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    _clear(layout)
+                    founding.clear(layout)
                     layout.lock.unlink(missing_ok=True)
                 raise
     except BaseException:
         durable.remove_empty(missing)
         raise
     return Log(root, clock, entropy, key)
-
-
-def _fill(
-    layout: Layout,
-    clock: Clock,
-    entropy: Entropy,
-    key: Ed25519PrivateKey,
-    terms: bytes | None,
-    chosen: Mapping[str, Any],
-) -> None:
-    log_id = entropy.token(8).hex()
-    facts: dict[str, Any] = {
-        **chosen,
-        "format_version": FORMAT_VERSION,
-        "log_id": log_id,
-        "created_at": to_text(clock.now()),
-        "public_key": key.public_key().public_bytes_raw().hex(),
-        "versions": {"rlhf_audit": __version__}
-        | {name: metadata.version(name) for name in _RECORDED_VERSIONS},
-    }
-    raw = canonical.json_bytes(facts) + b"\n"
-    _make_folders(layout)
-    origin = f"rlhf_audit/{log_id}"
-    ledger.create(layout, origin, key)
-    events: list[tuple[str, Mapping[str, Any]]] = [("created", {"log_sha256": canonical.sha256_hex(raw)})]
-    if terms is not None:
-        digest = canonical.sha256_hex(terms)
-        durable.write(layout.terms_file(digest), terms)
-        events.append(("terms", {"terms_sha256": digest, "version": 1}))
-    ledger.Ledger(layout, origin, key.public_key().public_bytes_raw()).append(key, clock, events)
-    # Last: where there is a header there is a whole log.
-    durable.write(layout.header, raw)
-
-
-def _check_vacant(layout: Layout) -> None:
-    """Refuse a folder that holds anything but what an ``init`` that was cut short has left."""
-    root = layout.root
-    around = next((up for up in Path(os.path.realpath(root)).parents if _is_log(Layout(up))), None)
-    if around is not None:
-        raise UsageError(
-            f"{root} lies inside a log",
-            seen=f"log.json in {os.path.relpath(around)!r}",
-            needed="a new folder that lies in no log",
-            fix="rlhf-audit init ANOTHER-FOLDER",
-        )
-    free = not os.path.lexists(root) or (root.is_dir() and not os.path.lexists(layout.header))
-    begun = set(layout.folders) | set(_begun(layout)) | {layout.lock}
-    if not free or any(path not in begun for path in root.rglob("*")):
-        raise UsageError(
-            f"{root} is not empty",
-            seen="a log" if _is_log(layout) else "other files, or no folder",
-            needed="a new or empty folder",
-            fix="rlhf-audit init ANOTHER-FOLDER",
-        )
-
-
-def _is_log(layout: Layout) -> bool:
-    return os.path.isfile(layout.header) and os.path.isdir(layout.ledger)  # noqa: PTH112, PTH113 - never raise
-
-
-def _begun(layout: Layout) -> list[Path]:
-    """Return the files of a log that is not yet one: its header is missing, and nobody was enrolled."""
-    written = [layout.header, layout.entries, layout.checkpoint, layout.pending, *layout.terms.glob("*.md*")]
-    written = [path for path in written if path.parent != layout.terms or _TERMS.fullmatch(path.name)]
-    under_way = [path.with_name(path.name + durable.TEMPORARY_SUFFIX) for path in written]
-    return [*written, *under_way, layout.ledger_lock]
-
-
-def _clear(layout: Layout) -> None:
-    """Remove what an ``init`` that was cut short has left, the header first."""
-    for path in _begun(layout):
-        path.unlink(missing_ok=True)
-    durable.remove_empty(folder for folder in layout.folders if folder.is_dir())
 
 
 @contextlib.contextmanager
@@ -375,12 +294,3 @@ def _locked(layout: Layout) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _make_folders(layout: Layout) -> None:
-    """Make the folders that are not there: git, for one, keeps no empty ones."""
-    for folder in layout.folders:
-        if not folder.is_dir():
-            durable.make_folder(folder)
-            if folder in (layout.keys, layout.journal):
-                folder.chmod(0o700)

@@ -1,30 +1,47 @@
 """The audits there are: one .sql file each, in the order in which a report is read."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
 from rlhf_audit.audits.header import AuditFile, Parameter, parse
 from rlhf_audit.errors import UsageError, near
 
-READING_ORDER = (
-    "consent_validity",
-    "pending_withdrawals",
-    "agreement",
-    "pairwise_kappa",
-    "constant_rater",
-    "random_rater",
-    "severity",
-    "action_bias",
-    "drift",
-    "too_fast",
-)
-"""Consent first; then the panel; then single raters, the plainest cause before the subtler ones it trips."""
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "consent": (
+        "consent_validity",
+        "pending_withdrawals",
+    ),
+    "panel": (
+        "agreement",
+        "pairwise_kappa",
+    ),
+    "raters": (
+        "constant_rater",
+        "random_rater",
+        "severity",
+        "action_bias",
+        "drift",
+        "too_fast",
+    ),
+    "pairs": (),
+    "groups": (),
+    "policies": (),
+}
+"""A folder of sql/ each: consent first; then the panel; then single raters, the plainest cause before the
+subtler ones it trips; pairs of raters; groups of them; and what became of it all in the policies."""
+
+READING_ORDER = tuple(name for names in FAMILIES.values() for name in names)
 
 
 @cache
 def _all() -> tuple[AuditFile, ...]:
     folder = resources.files("rlhf_audit.audits") / "sql"
-    return tuple(parse((folder / f"{name}.sql").read_text(encoding="utf-8")) for name in READING_ORDER)
+    return tuple(
+        parse((folder / family / f"{name}.sql").read_text(encoding="utf-8"))
+        for family, names in FAMILIES.items()
+        for name in names
+    )
 
 
 def load() -> dict[str, AuditFile]:
@@ -62,10 +79,11 @@ def markdown() -> str:
 
 _PREFACE = """# The audits
 
-<!-- Made from the headers of rlhf_audit/audits/sql/*.sql; a test compares. To make it again:
+<!-- Made from the headers of rlhf_audit/audits/sql/*/*.sql; a test compares. To make it again:
 python -c "from rlhf_audit.audits import catalogue; print(catalogue.markdown(), end='')" > docs/audits.md -->
 
-Each audit is one SELECT on the consented views. Its rows hold
+Each audit is one SELECT on the consented views, and on three that are made of them for all audits: `answers`,
+`items` and `ratings`, in rlhf_audit/audits/sql/prepared/. Its rows hold
 `subject, n, value, lower, upper, p, q, flagged, note`.
 A row is a **finding** (`flagged`) only if the effect reaches the audit's threshold *and* there are at least
 `n_min` data *and*, where the audit has a test, the p-value corrected for all rows of the audit (Benjamini and

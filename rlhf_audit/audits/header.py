@@ -12,7 +12,7 @@ _FILE = re.compile(r"\A/\*(?P<header>.*?)\*/\s*(?P<body>.*?);?\s*\Z", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\$([a-z][a-z0-9_]*)")
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _REQUIRED = ("id", "question", "severity", "reads", "grain", "n_counts", "value", "flag")
-_OPTIONAL = ("n_min", "params", "test", "caveats", "references")
+_OPTIONAL = ("n_min", "params", "test", "estimator", "caveats", "references")
 
 
 class Distribution(StrEnum):
@@ -21,14 +21,18 @@ class Distribution(StrEnum):
     NORMAL = "normal"
     STUDENT = "student"
     BINOMIAL = "binomial"
+    CHI2 = "chi2"
+    GIVEN = "given"
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns beside the contract's: the statistic, or the binomial's successes, trials and share."""
+        """Columns beside the contract's: a statistic, a binomial's k of how many and share, or p itself."""
         return {
             Distribution.NORMAL: ("statistic",),
             Distribution.STUDENT: ("statistic", "df"),
             Distribution.BINOMIAL: ("k", "trials", "p0"),
+            Distribution.CHI2: ("statistic", "df"),
+            Distribution.GIVEN: ("p",),
         }[self]
 
 
@@ -74,6 +78,8 @@ class AuditFile:
         value: What the column ``value`` holds, with its unit.
         flag: When a row is a finding, in words.
         parameters: By name; ``n_min`` is one of them where the audit estimates anything.
+        estimator: What turns the SELECT's rows into the audit's, where SQL can't: a name in
+            ``estimated.ESTIMATORS``; None where the SELECT is all.
         header: The opening comment, as in the file.
         body: The SELECT, with its placeholders.
     """
@@ -88,6 +94,7 @@ class AuditFile:
     flag: str
     parameters: dict[str, Parameter]
     test: Test | None
+    estimator: str | None
     caveats: tuple[str, ...]
     references: tuple[str, ...]
     header: str
@@ -120,13 +127,15 @@ def parse(text: str) -> AuditFile:
         flag=fields["flag"],
         parameters=_parameters(fields),
         test=_test(fields.get("test")),
+        estimator=fields.get("estimator"),
         caveats=tuple(fields.get("caveats", ())),
         references=tuple(fields.get("references", ())),
         header=f"/*{match['header']}*/",
         body=match["body"],
     )
     used, known = placeholders(audit.body), set(audit.parameters)
-    if used != known:
+    # An estimator is given the parameters too.
+    if used - known or (used != known and audit.estimator is None):
         raise ValueError(
             f"audit {audit.id}: the SQL uses {sorted(used)}, the header explains {sorted(known)}"
         )

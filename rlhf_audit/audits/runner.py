@@ -8,8 +8,9 @@ from typing import Any
 import duckdb
 from scipy import stats
 
-from rlhf_audit.audits import catalogue
+from rlhf_audit.audits import catalogue, prepared
 from rlhf_audit.audits.engines import DuckDBEngine, Engine
+from rlhf_audit.audits.estimated import ESTIMATORS
 from rlhf_audit.audits.header import AuditFile, Distribution, Parameter, Test, substitute
 from rlhf_audit.errors import UsageError, near
 from rlhf_audit.types import AuditResult, AuditRow
@@ -35,7 +36,7 @@ def run(
         connection: Holds the consented views; may be locked and read-only.
         ids: Which audits, in the order wanted; all, in reading order, if None.
         overrides: Parameters that differ from their defaults.
-        progress: Told the id of each audit before it runs.
+        progress: Told the name of what is made, and the id of each audit, before it runs.
 
     Raises:
         UsageError: An audit or a parameter that does not exist, or a value of another type.
@@ -56,6 +57,10 @@ def run_on(
     audits = [catalogue.find(name) for name in (catalogue.load() if ids is None else dict.fromkeys(ids))]
     for name in overrides or {}:
         catalogue.find(name)
+    for one in prepared.needed(view for audit in audits for view in audit.reads):
+        if progress is not None:
+            progress(one.name)
+        engine.prepare(one)
     results = []
     for audit in audits:
         if progress is not None:
@@ -114,14 +119,19 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 
 def _run_one(engine: Engine, audit: AuditFile, overrides: Overrides | None) -> AuditResult:
     sql = printable_sql(audit, overrides)
-    raw = sorted(engine.query(sql), key=lambda row: str(row["subject"]))
+    values = _values(audit, overrides)
+    if audit.estimator is None:
+        found = engine.query(sql)
+    else:
+        found = ESTIMATORS[audit.estimator](engine.table(sql), values)
+    raw = sorted(found, key=lambda row: str(row["subject"]))
     p_values = [_p_value(row, audit.test) for row in raw]
     q_values = _q_values(raw, p_values, audit.test)
     rows = tuple(
         _row(one, p, q, tested=audit.test is not None)
         for one, p, q in zip(raw, p_values, q_values, strict=True)
     )
-    return AuditResult(audit.id, audit.question, audit.severity, rows, sql, _values(audit, overrides))
+    return AuditResult(audit.id, audit.question, audit.severity, rows, sql, values)
 
 
 def _row(raw: Mapping[str, Any], p: float | None, q: float | None, *, tested: bool) -> AuditRow:
@@ -142,7 +152,7 @@ def _row(raw: Mapping[str, Any], p: float | None, q: float | None, *, tested: bo
 
 
 def _p_value(row: Mapping[str, Any], test: Test | None) -> float | None:
-    """Two-sided p of one row; None without a test, with too few data, or where the statistic is undefined."""
+    """The p of one row, two-sided but for a χ²; None without a test or enough data, or if it is undefined."""
     if test is None or row["note"] == "insufficient":
         return None
     given = [row[name] for name in test.distribution.columns]
@@ -152,6 +162,10 @@ def _p_value(row: Mapping[str, Any], test: Test | None) -> float | None:
         return float(2 * stats.norm.sf(abs(given[0])))
     if test.distribution is Distribution.STUDENT:
         return float(2 * stats.t.sf(abs(given[0]), given[1]))
+    if test.distribution is Distribution.CHI2:
+        return float(stats.chi2.sf(*given))
+    if test.distribution is Distribution.GIVEN:
+        return float(given[0])
     successes, trials, share = given
     return float(stats.binomtest(int(successes), int(trials), float(share)).pvalue)
 

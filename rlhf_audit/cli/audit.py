@@ -167,12 +167,13 @@ def _list(log: Log, ids: list[str] | None, as_json: bool) -> int:
 
 
 def _print_sql(log: Log, ids: list[str] | None, overrides: "Overrides", as_json: bool) -> int:
-    from rlhf_audit.audits import catalogue, runner
+    from rlhf_audit.audits import catalogue, prepared, runner
     from rlhf_audit.log import views
 
     chosen = [catalogue.find(name) for name in ids or catalogue.load()]
     # Without groups: they are the raters' own, and a printed text goes anywhere.
-    parts = [views.script(log, log.clock.now()), *(runner.printable_sql(one, overrides) for one in chosen)]
+    made = [views.script(log, log.clock.now()), prepared.script()]
+    parts = [*made, *(runner.printable_sql(one, overrides) for one in chosen)]
     text = "\n".join(parts)
     _console.emit("audit", log.ledger.head, {"sql": text}, text, as_json)
     return 0

@@ -6,11 +6,13 @@ from typing import Any
 import audit_cases
 import audit_panel
 import duckdb
+import pyarrow as pa
 import pytest
 from scipy import stats
 
-from rlhf_audit.audits import catalogue, header, runner
+from rlhf_audit.audits import catalogue, header, prepared, runner
 from rlhf_audit.audits.header import AuditFile, Distribution
+from rlhf_audit.audits.prepared import Prepared
 from rlhf_audit.errors import UsageError
 from rlhf_audit.types import AuditRow, Severity
 
@@ -45,6 +47,12 @@ class Canned:
         self.rows = rows
         self.asked: list[str] = []
 
+    def prepare(self, one: Prepared) -> None:
+        pass
+
+    def table(self, sql: str) -> pa.Table:
+        return pa.Table.from_pylist(self.query(sql))
+
     def query(self, sql: str) -> list[dict[str, Any]]:
         self.asked.append(sql)
         return self.rows
@@ -65,12 +73,15 @@ def severity_of(rows: list[dict[str, Any]]) -> dict[str, AuditRow]:
 def test_an_audit_is_one_select_on_the_views_it_names(audit: AuditFile) -> None:
     (statement,) = duckdb.extract_statements(runner.printable_sql(audit))
     assert statement.type == duckdb.StatementType.SELECT
+    made = set(prepared.load())
+    # What is prepared reads these two itself.
+    read = set(audit.reads) - made | ({"usable_for_audit", "steps"} if made & set(audit.reads) else set())
     with audit_panel.connect() as connection:
-        for table in set(audit_panel.TABLES) - set(audit.reads):
+        for table in set(audit_panel.TABLES) - read:
             connection.execute(f"DROP TABLE {table}")
         (result,) = runner.run(connection, [audit.id])
     assert result.id == audit.id
-    for view in audit.reads:
+    for view in read:
         with audit_panel.connect() as connection, pytest.raises(duckdb.CatalogException):
             connection.execute(f"DROP TABLE {view}")
             runner.run(connection, [audit.id])
@@ -79,6 +90,7 @@ def test_an_audit_is_one_select_on_the_views_it_names(audit: AuditFile) -> None:
 @BY_ID
 def test_columns_are_the_contract_and_what_the_test_needs(audit: AuditFile) -> None:
     with audit_panel.connect() as connection:
+        connection.execute(prepared.script())
         cursor = connection.execute(runner.printable_sql(audit))
         kinds = {column[0]: str(column[1]) for column in cursor.description}
     extra = list(audit.test.distribution.columns) if audit.test else []
@@ -110,6 +122,7 @@ def test_the_printed_text_gives_the_same_rows_in_a_plain_shell(case: Path) -> No
         p.stem: audit_panel.read_csv(p) for p in case.glob("*.csv") if p.stem not in ("given", "expected")
     }
     with audit_panel.connect(audit_panel.read_csv(case / "given.csv"), **tables) as connection:
+        connection.execute(prepared.script())
         rows = connection.execute(result.sql).fetchall()
     assert [(row[0], row[1], row[2]) for row in rows] == [(r.subject, r.n, r.value) for r in result.rows]
     assert "$" not in header._COMMENT.sub("", result.sql)
@@ -120,9 +133,8 @@ def test_all_audits_run_in_reading_order_and_tell_their_progress() -> None:
     told: list[str] = []
     with audit_panel.connect() as connection:
         results = runner.run(connection, progress=told.append)
-    assert (
-        told == [result.id for result in results] == list(catalogue.READING_ORDER) == list(catalogue.load())
-    )
+    assert [result.id for result in results] == list(catalogue.READING_ORDER) == list(catalogue.load())
+    assert told == [*prepared.load(), *catalogue.READING_ORDER]
 
 
 def test_audits_run_in_the_order_asked_for_and_once() -> None:
@@ -271,7 +283,9 @@ def test_a_header_is_read_whole() -> None:
 
 def test_every_file_is_in_the_catalogue_under_its_own_name() -> None:
     folder = Path(catalogue.__file__).parent / "sql"
-    assert sorted(path.stem for path in folder.glob("*.sql")) == sorted(catalogue.READING_ORDER)
+    found = [(path.parent.name, path.stem) for path in folder.glob("*/*.sql")]
+    wanted = [(family, name) for family, names in catalogue.FAMILIES.items() for name in names]
+    assert sorted(found) == sorted([*wanted, *(("prepared", name) for name in prepared.load())])
     for name in catalogue.READING_ORDER:
         assert catalogue.find(name).id == name
 

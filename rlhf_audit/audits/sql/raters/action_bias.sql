@@ -2,7 +2,7 @@
 id = "action_bias"
 question = "Does a rater favour, or disfavour, one action of the agent, whatever the situation?"
 severity = "warning"
-reads = ["usable_for_audit", "steps"]
+reads = ["ratings"]
 grain = "one rater and one action, `rater:action`"
 n_min = 100
 n_counts = "items with that action, of the rater, that somebody else rated too"
@@ -31,25 +31,19 @@ meaning = "fewest shared items of the rater with any other action (ours)"
 distribution = "normal"
 hypothesis = "both means are equal"
 */
-WITH ratings AS (
-  SELECT rater_id, item, objective, episode_id, step, value
-  FROM usable_for_audit
-  WHERE kind = 'rating' AND value IS NOT NULL
-  QUALIFY row_number() OVER (PARTITION BY rater_id, item, objective ORDER BY session_n DESC, "row" DESC) = 1
-),
-items AS (
-  SELECT item, objective, count(*) AS m, sum(value ORDER BY value) AS total
+WITH given AS (
+  SELECT rater_id, value, action, e
   FROM ratings
-  GROUP BY item, objective
+  WHERE kind = 'rating'
 ),
-residuals AS (  -- e: own label less the mean of the others'
-  SELECT rater_id, steps.action, value - (total - value) / (m - 1) AS e
-  FROM ratings JOIN items USING (item, objective) JOIN steps USING (episode_id, step)
-  WHERE m >= 2
+residuals AS (
+  SELECT rater_id, action, e
+  FROM given
+  WHERE e IS NOT NULL AND action IS NOT NULL
 ),
 raters AS (
   SELECT rater_id, min(value) = max(value) AS constant
-  FROM ratings
+  FROM given
   GROUP BY rater_id
 ),
 cells AS (

@@ -2,7 +2,7 @@
 id = "drift"
 question = "Does a rater grow more lenient, or more severe, as the work goes on?"
 severity = "warning"
-reads = ["usable_for_audit"]
+reads = ["ratings"]
 grain = "one rater"
 n_min = 100
 n_counts = "items of the rater that somebody else rated too"
@@ -25,24 +25,10 @@ meaning = "smallest |value| that matters, in label units (ours)"
 distribution = "student"
 hypothesis = "the slope is 0"
 */
-WITH ratings AS (
-  SELECT rater_id, item, objective, value, session_n, "row"
-  FROM usable_for_audit
-  WHERE kind = 'rating' AND value IS NOT NULL
-  QUALIFY row_number() OVER (PARTITION BY rater_id, item, objective ORDER BY session_n DESC, "row" DESC) = 1
-),
-items AS (
-  SELECT item, objective, count(*) AS m, sum(value ORDER BY value) AS total
+WITH residuals AS (  -- t: 1 for the first of those that somebody else rated too
+  SELECT rater_id, e, row_number() OVER (PARTITION BY rater_id ORDER BY t) AS t
   FROM ratings
-  GROUP BY item, objective
-),
-residuals AS (  -- e: own label less the mean of the others'; t: 1 for the rater's first
-  SELECT
-    rater_id,
-    value - (total - value) / (m - 1) AS e,
-    row_number() OVER (PARTITION BY rater_id ORDER BY session_n, "row", item, objective) AS t
-  FROM ratings JOIN items USING (item, objective)
-  WHERE m >= 2
+  WHERE kind = 'rating' AND e IS NOT NULL
 ),
 means AS (  -- sxx: sum of (t - mean t)^2 for t = 1..n
   SELECT
@@ -74,7 +60,7 @@ report AS (
   SELECT
     rater_id, coalesce(n, 0) AS n, change, se,
     abs(change) >= $threshold AND abs(change - middle) >= $threshold AND sign(change) = sign(change - middle) AS large
-  FROM (SELECT DISTINCT rater_id FROM ratings) LEFT JOIN lines USING (rater_id) CROSS JOIN panel
+  FROM (SELECT DISTINCT rater_id FROM ratings WHERE kind = 'rating') LEFT JOIN lines USING (rater_id) CROSS JOIN panel
 )
 SELECT
   rater_id AS subject,

@@ -2,7 +2,7 @@
 id = "severity"
 question = "Does a rater answer higher, or lower, than the others do on the same items?"
 severity = "warning"
-reads = ["usable_for_audit"]
+reads = ["ratings"]
 grain = "one rater"
 n_min = 30
 n_counts = "items of the rater that somebody else rated too"
@@ -26,21 +26,15 @@ meaning = "smallest |value| that matters, in label units (ours)"
 distribution = "normal"
 hypothesis = "the mean residual is 0"
 */
-WITH ratings AS (
-  SELECT rater_id, item, objective, max_by(value, (session_n, "row")) AS value
-  FROM usable_for_audit
-  WHERE kind = 'rating' AND value IS NOT NULL
-  GROUP BY rater_id, item, objective
-),
-items AS (
-  SELECT item, objective, count(*) AS m, sum(value ORDER BY value) AS total
+WITH given AS (
+  SELECT rater_id, value, e
   FROM ratings
-  GROUP BY item, objective
+  WHERE kind = 'rating'
 ),
-residuals AS (  -- e: own label less the mean of the others'
-  SELECT rater_id, value - (total - value) / (m - 1) AS e
-  FROM ratings JOIN items USING (item, objective)
-  WHERE m >= 2
+residuals AS (
+  SELECT rater_id, e
+  FROM given
+  WHERE e IS NOT NULL
 ),
 means AS (
   SELECT rater_id, count(*) AS n, sum(e ORDER BY e) / count(*) AS bias
@@ -54,7 +48,7 @@ errors AS (
 ),
 raters AS (
   SELECT rater_id, min(value) = max(value) AS constant
-  FROM ratings
+  FROM given
   GROUP BY rater_id
 ),
 panel AS (

@@ -1,0 +1,12 @@
+"""The audits that SQL can't express: their SELECT reads the data, an estimator makes the rows."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+Estimator = Callable[[pa.Table, Mapping[str, float]], list[dict[str, Any]]]
+"""Takes the SELECT's columns and the audit's parameters; returns the rows that a SELECT alone would give."""
+
+ESTIMATORS: Mapping[str, Estimator] = {}
+"""By the name that a header's ``estimator`` gives."""

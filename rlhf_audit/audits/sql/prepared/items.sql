@@ -1,0 +1,27 @@
+/* What was judged: one row an item, which is a step, or a pair of segments, under one objective.
+
+item      its number, from 1 in the order of the columns that name it: the same whoever rated it
+kind      rating or comparison
+episode_id, step, other_episode_id, other_step, n_steps
+          as in `answers`
+env_id, action
+          of a rated step: where, and what the agent did; NULL for a comparison, or where the action is no number
+name      a text for people: episode:step, or episode:step/episode:step */
+WITH numbered AS (
+  SELECT
+    *, row_number() OVER (
+      ORDER BY kind, objective, episode_id, step, other_episode_id, other_step, n_steps) AS item
+  FROM (
+    SELECT DISTINCT kind, objective, episode_id, step, other_episode_id, other_step, n_steps
+    FROM answers
+  ) AS judged
+)
+SELECT
+  item, kind, objective, numbered.episode_id, numbered.step, other_episode_id, other_step, n_steps, env_id, action,
+  CASE WHEN kind = 'comparison'
+    THEN concat(numbered.episode_id, ':', numbered.step, '/', other_episode_id, ':', other_step)
+    ELSE concat(numbered.episode_id, ':', numbered.step) END AS name
+FROM
+  numbered
+  LEFT JOIN steps
+    ON kind = 'rating' AND steps.episode_id = numbered.episode_id AND steps.step = numbered.step

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -165,10 +166,12 @@ def _wrong_header(root: Path) -> Iterator[Problem]:
 
 def _check(log: Log) -> Iterator[Problem]:
     expected = _expected(log) | _artefacts(log)
-    for path, check in sorted(expected.items()):
-        wrong = _wrong(path, check)
-        if wrong is not None:
-            yield Problem(_name(log, path), wrong)
+    # Hashing and decoding leave the interpreter to others: as many files at a time as there are cores.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        in_order = sorted(expected.items())
+        for (path, _), wrong in zip(in_order, pool.map(_wrong, *zip(*in_order, strict=True)), strict=True):
+            if wrong is not None:
+                yield Problem(_name(log, path), wrong)
     unchecked = _unchecked(log)
     yield from _moved(log, unchecked)
     replaced = {log.layout.root / name for name in log.whereabouts.replaced}

@@ -54,7 +54,7 @@ def enrol(
             # can't be removed now, goes at the next opening.
             path = log.layout.key_file(rater_id)
             with contextlib.suppress(OSError):
-                durable.destroy(path)
+                durable.destroy_marked(path)
             with contextlib.suppress(OSError):
                 # A full disk may have let it be overwritten only.
                 path.unlink(missing_ok=True)

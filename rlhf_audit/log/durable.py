@@ -181,8 +181,8 @@ def _overwrite(path: Path) -> None:
         os.fdatasync(stream.fileno())
 
 
-def destroy_marked(path: Path) -> None:
-    """Destroy a file that was just checked to be the one that must go.
+def destroy_marked(path: Path, shared: bool = True) -> None:
+    """Destroy a file that was just checked to be the one that must go; ``shared`` as in ``destroy``.
 
     It is renamed first: after a crash in the middle its bytes could not be checked again.
 
@@ -193,7 +193,7 @@ def destroy_marked(path: Path) -> None:
     marked = _marked(path)
     path.rename(marked)
     sync_folder(path.parent)
-    destroy(marked)
+    destroy(marked, shared)
 
 
 def finish_marked(path: Path) -> None:

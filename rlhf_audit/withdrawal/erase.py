@@ -173,8 +173,10 @@ def heal(log: Log, repeat: bool = True) -> list[str]:
 
 def _healed(log: Log, repeat: bool) -> Iterator[str]:
     for stray in removal.strays(log):
+        # A name that says so is known again after a crash; others are known by what they hold.
+        by_name = stray.name.endswith((durable.TEMPORARY_SUFFIX, durable.ERASING))
         with contextlib.suppress(OSError):
-            durable.destroy(stray, shared=False)
+            (durable.destroy if by_name else durable.destroy_marked)(stray, shared=False)
     for folder in removal.going(log):
         durable.destroy_tree(folder, [])
     try:

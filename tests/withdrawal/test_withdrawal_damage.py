@@ -118,6 +118,31 @@ def test_an_enrolment_cut_short_leaves_nobody(tmp_path: Path) -> None:
     assert verify(log.layout.root).ok
 
 
+@pytest.mark.parametrize("what", ["a key", "terms"])
+def test_the_healing_of_a_cut_may_be_cut_short_itself(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between overwriting and unlinking: what is left is known for what it is, not by its content."""
+    log, raters = small_log.plain(tmp_path / "log", 2)
+    if what == "a key":
+        keys.write(log.layout, replace(keys.read(log.layout, raters[0]), rater_id="r-0000abcd"))
+    else:
+        text = b"# Terms that nobody came to name\n"
+        (log.layout.terms / f"{canonical.sha256_hex(text)}.md").write_bytes(text)
+    real = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        raise SystemExit(9)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(SystemExit):
+        erase.heal(Log(log.layout.root))
+    monkeypatch.setattr(Path, "unlink", real)
+    assert not verify(log.layout.root).ok
+    erase.heal(Log(log.layout.root))
+    assert verify(log.layout.root).problems == ()
+
+
 def test_folders_and_reports_that_end_like_half_made_files_are_left_alone(tmp_path: Path) -> None:
     from rlhf_audit.reports import publish
 

@@ -43,7 +43,7 @@ def log(folder: Path, n_rows: int) -> tuple[Log, list[str]]:
             rater_id = raters[number % N_RATERS]
             session_id = f"s-{number + 2:04d}"
             table = answers(rng, session_id, grants[rater_id], n_each)
-            bodies.append(("session", _sealed(made, facts, rater_id, session_id, table)))
+            bodies.append(("session", sealed(made, facts, rater_id, session_id, table)))
         made.ledger.append(made.signing_key, made.clock, bodies)
     return made, raters
 
@@ -90,7 +90,7 @@ def _enrolled(made: Log) -> str:
     return rater_id
 
 
-def _sealed(
+def sealed(
     made: Log, facts: Mapping[str, Any], rater_id: str, session_id: str, table: pa.Table
 ) -> dict[str, Any]:
     """Write a session's file; return the body of its entry."""

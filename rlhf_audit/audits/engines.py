@@ -1,5 +1,7 @@
-"""Where an audit's SQL is run. One engine so far; another needs three methods."""
+"""Where an audit's SQL is run: three methods."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import duckdb
@@ -7,6 +9,11 @@ import pyarrow as pa
 
 from rlhf_audit.audits.prepared import Prepared
 from rlhf_audit.log import views
+
+_PIECE = 250_000
+"""Rows of the log that are prepared at a time: as a table they take 50 MB until they are compressed."""
+_PIECES = 12
+"""Most pieces: each plans its query anew, which takes a fifth of a second where there are 4,000 files."""
 
 
 class Engine(Protocol):
@@ -28,8 +35,12 @@ class Engine(Protocol):
 class DuckDBEngine:
     """The views of a log in DuckDB.
 
+    What is prepared is kept in memory, compressed, and made some raters at a time: so neither the log nor a
+    table of all its rows is ever in memory whole, and nothing is written to a temporary file.
+
     Args:
-        connection: Holds the views that the headers name; may be locked, as nothing is set on it.
+        connection: Holds the views that the headers name, and ``files``; may be locked, as nothing is set on
+            it.
 
     Determinism:
         Threads are left as they are: every audit adds up its DOUBLEs with ``sum(x ORDER BY x)``, which DuckDB
@@ -38,6 +49,7 @@ class DuckDBEngine:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self._pieces: tuple[str, ...] | None = None
 
     def prepare(self, one: Prepared) -> None:
         """Do as ``Engine`` says.
@@ -45,8 +57,19 @@ class DuckDBEngine:
         Raises:
             LogError: A sealed file behind the views can't be read.
         """
-        what = "TEMP TABLE" if one.kept else "TEMP VIEW"
-        self._run(f"CREATE OR REPLACE {what} {one.name} AS\n{one.sql}")
+        if self._pieces is None:
+            self._pieces = tuple(self._raters())
+            self._run("ATTACH IF NOT EXISTS ':memory:' AS prepared (COMPRESS)")
+        kept = f"prepared.{one.name}"
+        self._run(f"CREATE OR REPLACE TABLE {kept} AS SELECT * FROM (\n{one.sql}\n) LIMIT 0")
+        for raters in self._pieces if one.by_rater else ("TRUE",):
+            self._run(f"INSERT INTO {kept} SELECT * FROM (\n{one.sql}\n) WHERE {raters}")
+            # It is compressed by that, and only then.
+            self._run("CHECKPOINT prepared")
+        self._run(f"CREATE OR REPLACE TEMP VIEW {one.name} AS SELECT * FROM {kept}")
+        for name in one.spends:
+            self._run(f"DROP VIEW {name}")
+            self._run(f"DROP TABLE prepared.{name}")
 
     def table(self, sql: str) -> pa.Table:
         """Do as ``Engine`` says, and raise as ``prepare`` does."""
@@ -57,6 +80,25 @@ class DuckDBEngine:
         cursor = self._run(sql)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def _raters(self) -> Iterator[str]:
+        """Yield conditions that part all raters into pieces of about as many rows."""
+        found = self._run(
+            "SELECT rater_id, CAST(sum(rows) AS BIGINT) FROM files WHERE rater_id IS NOT NULL "
+            "GROUP BY rater_id ORDER BY rater_id"
+        ).fetchall()
+        most = max(_PIECE, sum(rows for _, rows in found) / _PIECES)
+        first, held = [], 0
+        for rater_id, rows in found:
+            if held + rows > most and held:
+                first.append(rater_id)
+                held = 0
+            held += rows
+        # Open at both ends: whoever `files` does not name is in a piece as well.
+        for start, end in itertools.pairwise([None, *first, None]):
+            bounds = [f"rater_id >= '{start}'"] if start else []
+            bounds += [f"rater_id < '{end}'"] if end else []
+            yield " AND ".join(bounds) or "TRUE"
 
     def _run(self, sql: str) -> duckdb.DuckDBPyConnection:
         try:

@@ -1,6 +1,6 @@
 """What several audits read: each a SELECT of its own on the consented views, in sql/prepared/.
 
-An engine keeps the larger ones as tables, once for all audits; in a shell they are plain views.
+An engine keeps them as tables, once for all audits; in a shell they are plain views.
 """
 
 from collections.abc import Iterable
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-_IN_ORDER = ("answers", "items", "ratings")
+_IN_ORDER = ("answers", "items", "labels", "totals", "ratings")
 """Each reads those before it."""
 
-_VIEWS = frozenset({"answers"})
-"""Read too seldom, and too large, to be kept."""
+_BY_RATER = frozenset({"answers", "labels", "ratings"})
+
+_SPENDS = {"ratings": ("labels", "totals")}
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,15 @@ class Prepared:
 
     Attributes:
         sql: The file: a comment that explains the columns, and one SELECT.
-        kept: Worth keeping as a table while audits run.
+        by_rater: A rater's rows follow from those that it reads of the same rater (and from what is not by
+            rater): it may be made in pieces, some raters at a time.
+        spends: What nobody reads any more once this is made.
     """
 
     name: str
     sql: str
-    kept: bool
+    by_rater: bool = False
+    spends: tuple[str, ...] = ()
 
 
 @cache
@@ -34,7 +38,12 @@ def load() -> dict[str, Prepared]:
     """Return all of them by name, in the order in which they are made."""
     folder = resources.files("rlhf_audit.audits") / "sql" / "prepared"
     return {
-        name: Prepared(name, (folder / f"{name}.sql").read_text("utf-8").strip(), name not in _VIEWS)
+        name: Prepared(
+            name,
+            (folder / f"{name}.sql").read_text("utf-8").strip(),
+            name in _BY_RATER,
+            _SPENDS.get(name, ()),
+        )
         for name in _IN_ORDER
     }
 

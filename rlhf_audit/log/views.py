@@ -125,9 +125,11 @@ def _selects(kind: viewed.Kind, paths: Sequence[Path], *, sealed: bool) -> list[
         if not sealed:
             return [f"SELECT * FROM read_parquet({_listed(paths)}, {_HIVE})"]
         # Each key's files by themselves; and whole: DuckDB decrypts wrongly where a filter or a sort behind
-        # lets it pass over values, which they can't see through an OFFSET.
+        # lets it pass over values, which they can't see through an OFFSET. The rater's name they do see: for
+        # some raters only theirs are read.
         return [
-            f"SELECT * FROM (FROM read_parquet({_listed(own)}, {_HIVE}, "
+            f"SELECT * REPLACE ({_quoted(rater)} AS rater_id) FROM ("
+            f"FROM read_parquet({_listed(own)}, {_HIVE}, "
             f"encryption_config = {{footer_key: {_quoted(rater)}}}) OFFSET 0)"
             for rater, own in viewed.by_rater(paths).items()
         ]

@@ -10,31 +10,8 @@ session_n, row
           where it lies; session_n is the order of sessions in the ledger
 t         1 for the rater's first, in the order of sessions, then of rows
 latency_s seconds from question to answer */
-WITH numbered AS (
-  SELECT
-    answers.*, items.item, items.action,
-    row_number() OVER (PARTITION BY rater_id, item ORDER BY session_n DESC, "row" DESC) AS from_last
-  FROM
-    answers
-    JOIN items
-      ON items.kind = answers.kind AND items.objective IS NOT DISTINCT FROM answers.objective
-      AND items.episode_id = answers.episode_id AND items.step = answers.step
-      AND items.other_episode_id IS NOT DISTINCT FROM answers.other_episode_id
-      AND items.other_step IS NOT DISTINCT FROM answers.other_step
-      AND items.n_steps IS NOT DISTINCT FROM answers.n_steps
-),
-last_given AS (
-  SELECT * FROM numbered WHERE from_last = 1
-),
-sums AS (
-  SELECT item, count(*) AS m, sum(value ORDER BY value) AS total
-  FROM last_given
-  GROUP BY item
-)
 SELECT
-  rater_id, item, kind, objective, value, swapped, m, total,
+  rater_id, labels.item, kind, objective, value, swapped, m, total,
   CASE WHEN m >= 2 THEN value - (total - value) / (m - 1) END AS e,
-  action, session_n, "row",
-  row_number() OVER (PARTITION BY rater_id ORDER BY session_n, "row", item) AS t,
-  latency_s
-FROM last_given JOIN sums USING (item)
+  action, session_n, "row", t, latency_s
+FROM labels JOIN totals ON totals.item = labels.item

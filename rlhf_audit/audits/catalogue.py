@@ -14,6 +14,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     ),
     "panel": (
         "agreement",
+        "scaled_agreement",
         "pairwise_kappa",
     ),
     "raters": (

@@ -33,6 +33,14 @@ with (FIXTURES / "reference.csv").open(newline="", encoding="utf-8") as _stream:
     REFERENCE = list(csv.DictReader(_stream))
 
 
+def coded(labels: set[str]) -> dict[str, float]:
+    """Return the labels' values, or their ranks where they are words."""
+    try:
+        return {label: float(label) for label in labels}
+    except ValueError:
+        return {label: float(i) for i, label in enumerate(sorted(labels))}
+
+
 def ratings(dataset: str) -> list[dict[str, Any]]:
     """Return a data set as compact ratings, labels numbered in their order."""
     path = (REAL if dataset in REAL_SETS else FIXTURES) / f"{dataset}.csv"
@@ -53,7 +61,7 @@ def ratings(dataset: str) -> list[dict[str, Any]]:
         named = [(head[j], n, float(x)) for n, row in enumerate(body) for j, x in enumerate(row) if j and x]
     else:
         long = [dict(zip(head, row, strict=True)) for row in body]
-        code = {label: i for i, label in enumerate(sorted({row["label"] for row in long} - {""}))}
+        code = coded({row["label"] for row in long} - {""})
         named = [(row["rater"], row["item"], code[row["label"]]) for row in long if row["label"]]
     return [{"rater": rater, "item": f"i{item}", "value": float(label)} for rater, item, label in named]
 

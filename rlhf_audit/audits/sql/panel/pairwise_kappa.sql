@@ -2,8 +2,8 @@
 id = "pairwise_kappa"
 question = "Which raters agree with which, and does somebody agree with nobody?"
 severity = "warning"
-reads = ["usable_for_audit"]
-grain = "one pair of raters, `rater/rater`; and one rater over all pairs"
+reads = ["items", "ratings"]
+grain = "one pair of raters, `rater/rater`; and one rater over all pairs; ratings of `correct` under the plain name, another panel (see agreement) as `rater:objective`, `rater/rater:comparison`"
 n_min = 20
 n_counts = "items that both rated (a rater: summed over the pairs that have enough)"
 value = "Cohen's kappa of the pair (a rater: the median over the pairs that have enough)"
@@ -12,7 +12,8 @@ caveats = [
   "Two raters cannot be told apart: with one pair nobody is flagged.",
   "Kappa is low where nearly all answers are the same; see agreement for the prevalence paradox.",
   "A rater's z uses the larger of the own and the panel's median standard error, and treats the pairs of a rater as one (conservative; ours).",
-  "A constant rater has kappa 0 with everybody; see constant_rater. Of several ratings of an item by one rater the last counts.",
+  "Labels are compared as equal or not; a panel of more than `max_labels` different labels is left out.",
+  "A constant rater has kappa 0 with everybody; see constant_rater. Of several answers of a rater to an item the last counts.",
 ]
 references = ["Cohen 1960", "Fleiss, Cohen and Everitt 1969 (the standard error)"]
 
@@ -21,88 +22,121 @@ type = "float"
 default = 2.0
 meaning = "distance below the panel's median, in median absolute deviations, that matters"
 
+[params.max_labels]
+type = "int"
+default = 100
+meaning = "most different labels of a panel whose pairs are compared (ours)"
+
 [test]
 distribution = "normal"
 hypothesis = "the rater's median kappa equals the panel's (raters only)"
+family = "panel"
 */
-WITH ratings AS (
-  SELECT rater_id, item, objective, max_by(value, (session_n, "row")) AS value
-  FROM usable_for_audit
-  WHERE kind = 'rating' AND value IS NOT NULL
-  GROUP BY rater_id, item, objective
+WITH panels AS (  -- items are numbered panel by panel
+  SELECT
+    row_number() OVER (ORDER BY kind, objective) AS panel, min(item) AS first_item, max(item) AS last_item,
+    CASE
+      WHEN kind = 'rating' AND coalesce(objective, 'correct') = 'correct' THEN ''
+      WHEN kind = 'rating' THEN concat(':', objective)
+      WHEN coalesce(objective, 'correct') = 'correct' THEN concat(':', kind)
+      ELSE concat(':', kind, ' ', objective)
+    END AS suffix
+  FROM items
+  GROUP BY kind, objective
+),
+members AS (
+  SELECT panel, suffix, first_item, last_item, count(DISTINCT value) AS n_labels
+  FROM ratings JOIN panels ON item BETWEEN first_item AND last_item
+  GROUP BY panel, suffix, first_item, last_item
+),
+raters AS (
+  SELECT rater_id, row_number() OVER (ORDER BY rater_id) AS rater FROM (SELECT DISTINCT rater_id FROM ratings) AS names
+),
+given AS (
+  SELECT panel, CAST(rater AS INTEGER) AS rater, item, value AS label
+  FROM ratings JOIN raters USING (rater_id)
+    JOIN members ON item BETWEEN first_item AND last_item
+  WHERE n_labels <= $max_labels
 ),
 cells AS (  -- the contingency table of each pair
-  SELECT x.rater_id AS a, y.rater_id AS b, x.value AS va, y.value AS vb, count(*) AS c
-  FROM ratings AS x JOIN ratings AS y
-    ON x.item = y.item AND x.objective = y.objective AND x.rater_id < y.rater_id
-  GROUP BY x.rater_id, y.rater_id, x.value, y.value
+  SELECT x.panel, x.rater AS a, y.rater AS b, x.label AS va, y.label AS vb, count(*) AS c
+  FROM given AS x JOIN given AS y ON x.item = y.item AND x.rater < y.rater
+  GROUP BY x.panel, x.rater, y.rater, x.label, y.label
 ),
-margins_a AS (SELECT a, b, va AS value, CAST(sum(c) AS BIGINT) AS c_a FROM cells GROUP BY a, b, va),
-margins_b AS (SELECT a, b, vb AS value, CAST(sum(c) AS BIGINT) AS c_b FROM cells GROUP BY a, b, vb),
-by_chance AS (
-  SELECT a, b, sum(c_a * c_b) AS hits
-  FROM margins_a JOIN margins_b USING (a, b, value)
-  GROUP BY a, b
+margins AS (
+  SELECT panel, a, b, label, CAST(sum(c_a) AS BIGINT) AS c_a, CAST(sum(c_b) AS BIGINT) AS c_b
+  FROM (
+    SELECT panel, a, b, va AS label, c AS c_a, 0 AS c_b FROM cells
+    UNION ALL
+    SELECT panel, a, b, vb, 0, c FROM cells
+  ) AS sides
+  GROUP BY panel, a, b, label
 ),
-shares AS (  -- po, pe: shares of equal labels, observed and by chance
+chance AS (
+  SELECT panel, a, b, CAST(sum(c_a) AS BIGINT) AS n, CAST(sum(c_a * c_b) AS DOUBLE) AS hits
+  FROM margins
+  GROUP BY panel, a, b
+),
+weighed AS (  -- far: of both labels of a cell, how often the *other* rater of the pair gave them; a whole number
   SELECT
-    a, b, CAST(sum(c) AS BIGINT) AS n,
-    coalesce(sum(c) FILTER (WHERE va = vb), 0) / sum(c) AS po,
-    coalesce(any_value(hits), 0) / (sum(c) * sum(c)) AS pe
-  FROM cells LEFT JOIN by_chance USING (a, b)
-  GROUP BY a, b
+    cells.panel, cells.a, cells.b, va, vb, c, first.c_b + second.c_a AS far
+  FROM cells JOIN margins AS first ON first.panel = cells.panel AND first.a = cells.a AND first.b = cells.b AND first.label = va
+    JOIN margins AS second ON second.panel = cells.panel AND second.a = cells.a AND second.b = cells.b AND second.label = vb
 ),
-kappas AS (
-  SELECT *, (po - pe) / nullif(1 - pe, 0) AS kappa
-  FROM shares
-),
-terms AS (  -- of the variance, one a cell: each label's share with the *other* rater of the pair
+totals AS (
   SELECT
-    cells.a, cells.b, n, kappa, po, pe,
-    c / n * pow(CASE WHEN va = vb THEN 1 ELSE 0 END
-      - (1 - kappa) * (coalesce(mb.c_b, 0) / n + coalesce(ma.c_a, 0) / n), 2) AS term
-  FROM cells JOIN kappas ON cells.a = kappas.a AND cells.b = kappas.b
-    LEFT JOIN margins_b AS mb ON mb.a = cells.a AND mb.b = cells.b AND mb.value = cells.va
-    LEFT JOIN margins_a AS ma ON ma.a = cells.a AND ma.b = cells.b AND ma.value = cells.vb
+    panel, a, b,
+    CAST(sum(CASE WHEN va = vb THEN c ELSE 0 END) AS DOUBLE) AS same,
+    CAST(sum(CASE WHEN va = vb THEN c * far ELSE 0 END) AS DOUBLE) AS same_far,
+    CAST(sum(c * far * far) AS DOUBLE) AS all_far
+  FROM weighed
+  GROUP BY panel, a, b
+),
+kappas AS (  -- po, pe: shares of equal labels, observed and by chance
+  SELECT
+    panel, a, b, n, same / n AS po, hits / n / n AS pe, same_far, all_far,
+    (same / n - hits / n / n) / nullif(1 - hits / n / n, 0) AS kappa
+  FROM totals JOIN chance USING (panel, a, b)
 ),
 pairs AS (
   SELECT
-    a, b, n, kappa,
-    sqrt(greatest(sum(term ORDER BY term) - pow(po - 2 * (1 - kappa) * pe, 2), 0) / n) / nullif(1 - pe, 0) AS se
-  FROM terms
-  GROUP BY a, b, n, kappa, po, pe
+    panel, a, b, n, kappa,
+    sqrt(greatest(po - 2 * (1 - kappa) * same_far / n / n + pow((1 - kappa) / n, 2) * all_far / n
+      - pow(po - 2 * (1 - kappa) * pe, 2), 0) / n) / nullif(1 - pe, 0) AS se
+  FROM kappas
 ),
 sides AS (
-  SELECT a AS rater_id, n, kappa, se FROM pairs
+  SELECT panel, a AS rater, n, kappa, se FROM pairs
   UNION ALL
-  SELECT b, n, kappa, se FROM pairs
+  SELECT panel, b, n, kappa, se FROM pairs
 ),
 medians AS (
-  SELECT rater_id, CAST(sum(n) AS BIGINT) AS n, median(kappa) AS kappa, median(se) AS se
+  SELECT panel, rater, CAST(sum(n) AS BIGINT) AS n, median(kappa) AS kappa, median(se) AS se
   FROM sides
   WHERE n >= $n_min AND kappa IS NOT NULL
-  GROUP BY rater_id
+  GROUP BY panel, rater
 ),
-centre AS (
-  SELECT median(kappa) AS middle, (SELECT median(se) FROM pairs WHERE n >= $n_min AND kappa IS NOT NULL) AS usual_se
-  FROM medians
-),
-panel AS (
-  SELECT any_value(middle) AS middle, any_value(usual_se) AS usual_se, median(abs(kappa - middle)) AS mad
-  FROM medians CROSS JOIN centre
+usual AS (SELECT panel, median(se) AS usual_se FROM pairs WHERE n >= $n_min AND kappa IS NOT NULL GROUP BY panel),
+centre AS (SELECT panel, median(kappa) AS middle FROM medians GROUP BY panel),
+spread AS (
+  SELECT panel, any_value(middle) AS middle, median(abs(kappa - middle)) AS mad
+  FROM medians JOIN centre USING (panel)
+  GROUP BY panel
 ),
 report AS (
-  SELECT concat(a, '/', b) AS subject, n, kappa, se, NULL AS statistic, FALSE AS low
-  FROM pairs
+  SELECT concat(one.rater_id, '/', other.rater_id, suffix) AS subject, panel, n, kappa, se, NULL AS statistic, FALSE AS low, n_labels
+  FROM pairs JOIN members USING (panel) JOIN raters AS one ON one.rater = a JOIN raters AS other ON other.rater = b
   UNION ALL
   SELECT
-    rater_id, coalesce(n, 0), kappa, se,
+    concat(rater_id, suffix), panel, coalesce(n, 0), kappa, se,
     CASE
       WHEN greatest(se, usual_se) > 0 THEN (kappa - middle) / greatest(se, usual_se)
       WHEN kappa < middle THEN CAST('-Infinity' AS DOUBLE)
     END,
-    kappa < middle - $mads * mad
-  FROM (SELECT DISTINCT rater_id FROM ratings) LEFT JOIN medians USING (rater_id) CROSS JOIN panel
+    kappa < middle - $mads * mad, n_labels
+  FROM (SELECT DISTINCT panel, rater_id FROM ratings JOIN members ON item BETWEEN first_item AND last_item) AS active
+    JOIN members USING (panel) JOIN raters USING (rater_id)
+    LEFT JOIN medians USING (panel, rater) LEFT JOIN usual USING (panel) LEFT JOIN spread USING (panel)
 )
 SELECT
   subject,
@@ -111,8 +145,10 @@ SELECT
   kappa - 1.959963984540054 * se AS lower,
   CASE WHEN kappa + 1.959963984540054 * se > 1 THEN 1 ELSE kappa + 1.959963984540054 * se END AS upper,
   statistic,
+  panel,
   coalesce(low AND n >= $n_min, FALSE) AS flagged,
   CASE
+    WHEN n_labels > $max_labels THEN 'too many different labels'
     WHEN n < $n_min THEN 'insufficient'
     WHEN kappa IS NULL THEN 'all answers are the same'
     WHEN low THEN 'agrees less than the panel'

@@ -85,7 +85,7 @@ def take_in(
     Raises:
         ConsentError: No reference.
         RefusedError: Somebody in it is under age.
-        UsageError: The file holds no ratings, or has been taken in before; or ``training`` among ``purposes``.
+        UsageError: The file holds no ratings, or was taken in before; or ``training`` is among ``purposes``.
     """
     reference = consent_reference.strip()
     _check_asked(reference, purposes)

@@ -125,9 +125,9 @@ def read(path: Path) -> Ratings:
         gold = _Told("gold", "item")
         groups = {name: _Told(name, "rater") for name in reader.schema.names if name.startswith(_GROUP)}
         for batch in _batches(reader):
-            rater = raters.take(_named(batch, "rater"))
+            owner = raters.take(_named(batch, "rater"))
             item = items.take(_named(batch, "item"))
-            columns["rater"].append(rater)
+            columns["rater"].append(owner)
             columns["item"].append(item)
             columns["label"].append(labels.take(_named(batch, "label")))
             for name in _NUMBERS:
@@ -136,10 +136,10 @@ def read(path: Path) -> Ratings:
             if "gold" in batch.schema.names:
                 gold.take(item, batch.column("gold"))
             for name, told in groups.items():
-                told.take(rater, batch.column(name))
+                told.take(owner, batch.column(name))
     whole = {name: np.concatenate(parts) if parts else None for name, parts in columns.items()}
-    rater = whole["rater"]
-    if rater is None or not len(rater):
+    rater, item_of = whole["rater"], whole["item"]
+    if rater is None or item_of is None or not len(rater):
         raise damaged("the file holds no rating", "no row", "at least one")
     words, values = _values([*labels.numbers], set(gold.known.values()))
     return Ratings(
@@ -149,7 +149,7 @@ def read(path: Path) -> Ratings:
         gold=np.array([values.get(gold.known.get(n, ""), math.nan) for n in range(len(items.numbers))]),
         words=words,
         rater=rater,
-        item=whole["item"],
+        item=item_of,
         label=np.array([values[text] for text in labels.numbers])[whole["label"]],
         latency_s=np.full(len(rater), math.nan) if whole["latency_s"] is None else whole["latency_s"],
         order=np.arange(len(rater), dtype=float) if whole["order"] is None else whole["order"],

@@ -52,7 +52,7 @@ class Journal:
         return self._folder
 
     def feedback(self, row: Feedback, marks: Sequence[Mapping[str, Any]], *, sync: bool = True) -> None:
-        """Note a rater's event; with ``sync``, when this returns it is on the disk, and what ``marks`` says."""
+        """Note a rater's event; with ``sync`` it, and what ``marks`` says, is on the disk on return."""
         body = {
             name: to_text(value) if isinstance(value, datetime) else value
             for name, value in vars(row).items()

@@ -52,7 +52,7 @@ def test_every_rating_is_there_under_a_pseudonym(log, tmp_path):
     assert (made.rows, made.items, made.words, made.n_gold) == (6, 3, ("no", "yes"), 2)
     found = read(
         log,
-        'SELECT u.rater_id, s.observation, u.value, u.latency_s FROM usable_for_audit u'
+        "SELECT u.rater_id, s.observation, u.value, u.latency_s FROM usable_for_audit u"
         ' JOIN "steps_of_rated_elsewhere" s USING (episode_id, step) ORDER BY u.session_n, u.row',
     )
     # Each rater's own order, not the file's.

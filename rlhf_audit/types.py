@@ -204,6 +204,7 @@ class Feedback:
 
     Attributes:
         supersedes: Row number, in the same session, of the row that this one takes back or replaces.
+        latency_s: Seconds from shown to answered; NaN where nobody knows, of answers given elsewhere.
         position: From 0, the how manieth question of the session.
         action: The action named by a correction or demonstration; None for a rating.
     """

@@ -26,7 +26,11 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "too_fast",
     ),
     "pairs": (),
-    "groups": (),
+    "groups": (
+        "group_bias",
+        "group_cohesion",
+        "simpson",
+    ),
     "policies": (),
 }
 """A folder of sql/ each: consent first; then the panel; then single raters, the plainest cause before the

@@ -5,8 +5,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from rlhf_audit.audits import estimated_groups
+
 Estimator = Callable[[pa.Table, Mapping[str, float]], list[dict[str, Any]]]
 """Takes the SELECT's columns and the audit's parameters; returns the rows that a SELECT alone would give."""
 
-ESTIMATORS: Mapping[str, Estimator] = {}
+ESTIMATORS: Mapping[str, Estimator] = {
+    "group_bias": estimated_groups.group_bias,
+    "group_cohesion": estimated_groups.group_cohesion,
+}
 """By the name that a header's ``estimator`` gives."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-_IN_ORDER = ("answers", "items", "labels", "totals", "ratings")
+_IN_ORDER = ("answers", "items", "labels", "totals", "ratings", "rater_groups")
 """Each reads those before it."""
 
 _BY_RATER = frozenset({"answers", "labels", "ratings"})

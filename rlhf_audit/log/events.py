@@ -1,5 +1,6 @@
 """The events of an open session's journal: which there are, and which can follow one another."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "grant_id": (str,),
         "shown_at": (str,),
         "answered_at": (str,),
-        "latency_s": (int, float),
+        "latency_s": (int, float, type(None)),
         "position": (int,),
         "supersedes": (int, type(None)),
         "marks": (list,),
@@ -82,6 +83,9 @@ def feedback_row(body: Mapping[str, Any]) -> Feedback:
     """Return a feedback event's row."""
     known = {name: body[name] for name in Feedback.__dataclass_fields__}
     known |= {"kind": Kind(body["kind"])}
+    if known["latency_s"] is None:
+        # Nobody knows it; the column has no null.
+        known["latency_s"] = math.nan
     known |= {name: from_text(body[name]) for name in ("shown_at", "answered_at")}
     return Feedback(**known)
 

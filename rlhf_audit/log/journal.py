@@ -6,12 +6,12 @@ never acknowledged and is dropped. The steps themselves are in ``trajectory.py``
 
 import contextlib
 import errno
+import math
 import os
 import re
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,21 @@ class Journal:
         """Where the session is, until it is sealed."""
         return self._folder
 
-    def feedback(self, row: Feedback, marks: Sequence[Mapping[str, Any]]) -> None:
-        """Note a rater's event; when this returns it is on the disk, and so is what ``marks`` says."""
+    def feedback(self, row: Feedback, marks: Sequence[Mapping[str, Any]], *, sync: bool = True) -> None:
+        """Note a rater's event; with ``sync`` it, and what ``marks`` says, is on the disk on return."""
         body = {
             name: to_text(value) if isinstance(value, datetime) else value
-            for name, value in asdict(row).items()
+            for name, value in vars(row).items()
         }
-        self._give({"event": "feedback", **body, "marks": list(marks)}, sync=True)
+        if math.isnan(row.latency_s):
+            # JSON has no form for it.
+            body["latency_s"] = None
+        self._give({"event": "feedback", **body, "marks": list(marks)}, sync=sync)
+
+    def sync(self) -> None:
+        """Bring what was noted without it to the disk."""
+        with self._lock:
+            os.fsync(self._stream.fileno())
 
     def weights(self, sha256: str) -> None:
         """Note the digest of what a learning session has taught so far."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -134,6 +134,12 @@ class SessionWriter:
             marks = self._marks()
             self._journal.feedback(row, marks)
             self._noted(marks)
+
+    def feedback_elsewhere(self, rows: Iterable[Feedback]) -> None:
+        """Record what was given elsewhere: all of it is on the disk when this returns, not row by row."""
+        for row in rows:
+            self._journal.feedback(row, (), sync=False)
+        self._journal.sync()
 
     def disown(self) -> None:
         """Store nothing any more: in a process that was forked off."""

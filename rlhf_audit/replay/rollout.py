@@ -28,6 +28,9 @@ from rlhf_audit.seeds import child_seed
 from rlhf_audit.session import Fixed, Learner, Limits, Moment, acting, interview
 from rlhf_audit.types import Feedback, Kind, Weights
 
+ELSEWHERE = "imported:ratings"
+"""Source of sessions that hold what people rated elsewhere, and no play of any environment."""
+
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _ANSWERS_TRIED = 64
 """How far before a difference its cause is looked for."""
@@ -86,6 +89,8 @@ def replay(log: Log, session_id: str) -> RolloutDiff:
         rated = recorded.facts["rates"]
         note = f"rates the steps of {rated}, which are compared there" if rated else ""
         return RolloutDiff(session_id, 0, None, "environment", note)
+    if recorded.facts["source"] == ELSEWHERE:
+        return RolloutDiff(session_id, 0, None, "environment", "items rated elsewhere: nothing was played")
     policy, note = _policy(log, recorded)
     if policy is None:
         return _environment_only(recorded, note)

@@ -5,7 +5,7 @@ episode_id, step, other_episode_id, other_step, n_steps
                 the step; of a comparison both segments, the lesser first, whichever was shown first
 swapped         of a comparison: the segment named second here was shown first
 value           the label; of a comparison 1 for the segment named first here, 0 for the other, .5 for a tie
-latency_s       seconds from question to answer */
+latency_s       seconds from question to answer; NULL where nobody knows, of ratings given elsewhere */
 WITH given AS (
   SELECT
     *,
@@ -23,5 +23,5 @@ SELECT
   CASE WHEN kind = 'comparison' THEN n_steps END AS n_steps,
   CASE WHEN kind = 'comparison' THEN turned END AS swapped,
   CASE WHEN turned THEN 1 - value ELSE value END AS value,
-  latency_s
+  CASE WHEN latency_s < CAST('Infinity' AS DOUBLE) THEN latency_s END AS latency_s
 FROM given

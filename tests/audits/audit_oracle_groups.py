@@ -1,0 +1,164 @@
+"""The audits of groups the naive way: pairs and loops, on the draws that the audits make."""
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import mean, variance
+
+import audit_oracle
+import audit_panel
+import numpy as np
+from audit_oracle import Expected
+from scipy import stats
+
+from rlhf_audit.canonical import sha256_hex
+from rlhf_audit.seeds import generator
+
+Groups = Mapping[str, Mapping[str, str]]
+NOBODY = {"all": Expected(0, None, None, None, None)}
+
+
+def told(case: Path) -> Groups:
+    path = case / "raters.csv"
+    if not path.exists():
+        return {}
+    rows = audit_panel.read_csv(path)
+    return {
+        row["rater_id"]: dict(pair.split("=") for pair in row["groups"].strip("{}").split(", ") if pair)
+        for row in rows
+    }
+
+
+def shown(groups: Groups, panel: set[str]) -> dict[str, set[str]]:
+    """Groups of 5 or more such that neither those nor what remains tell of fewer."""
+    found: dict[str, set[str]] = {}
+    for name in {name for own in groups.values() for name in own}:
+        members: dict[str, set[str]] = defaultdict(set)
+        for rater in panel:
+            if name in groups.get(rater, {}):
+                members[groups[rater][name]].add(rater)
+        large = {value: who for value, who in members.items() if len(who) >= 5}
+        if 1 <= len(panel) - sum(map(len, large.values())) <= 4 and large:
+            del large[min(large, key=lambda value: (len(large[value]), value))]
+        found |= {f"{name}={value}": who for value, who in large.items() if len(panel - who) >= 5}
+    return found
+
+
+def hundredth(expected: Expected) -> Expected:
+    rounded = {
+        name: None if (number := getattr(expected, name)) is None else round(number, 2)
+        for name in ("value", "lower", "upper")
+    }
+    return expected._replace(**rounded)
+
+
+def group_bias(case: Path) -> dict[str, Expected]:
+    rows = audit_oracle.last_ratings(audit_panel.read_csv(case / "given.csv"))
+    bias = {
+        rater: mean(audit_oracle.residual(*pair) for pair in own)
+        for rater, own in audit_oracle.with_peers(rows).items()
+        if own
+    }
+    found = {}
+    for group, who in shown(told(case), set(bias)).items():
+        inside = [bias[rater] for rater in bias if rater in who]
+        outside = [bias[rater] for rater in bias if rater not in who]
+        n, m = len(inside), len(outside)
+        value = mean(inside) - mean(outside)
+        se = math.sqrt(variance(inside) / n + variance(outside) / m)
+        df = se**4 / ((variance(inside) / n) ** 2 / (n - 1) + (variance(outside) / m) ** 2 / (m - 1))
+        half = float(stats.t.ppf(0.975, df)) * se
+        p = permuted(np.array(sorted(bias.values())), n, value)
+        found[group] = hundredth(Expected(n, value, value - half, value + half, p))
+    return found or NOBODY
+
+
+def permuted(means: np.ndarray, n: int, value: float) -> float:
+    draws = generator(0, "group difference", sha256_hex((np.round(means, 9) + 0.0).tobytes()), n)
+    beyond = 0
+    for _ in range(8):
+        for row in draws.permuted(np.tile(means, (250, 1)), axis=1):
+            beyond += abs(mean(row[:n]) - mean(row[n:])) >= abs(value) - 1e-9
+    return float(1 + beyond) / 2001
+
+
+def squared(a: float, b: float) -> float:
+    return (a - b) ** 2
+
+
+def in_group(items: list[list[float]]) -> float:
+    paired = [values for values in items if len(values) >= 2]
+    everything = [x for values in paired for x in values]
+    n = len(everything)
+    observed = sum(
+        squared(a, b) / (len(values) - 1) for values in paired for a, b in itertools.permutations(values, 2)
+    )
+    expected = sum(squared(a, b) for a, b in itertools.permutations(everything, 2))
+    return 1 - (observed / n) / (expected / (n * (n - 1)))
+
+
+def across(pairs: list[tuple[list[float], list[float]]]) -> float:
+    shared = [(x, y) for x, y in pairs if x and y]
+    n_x, n_y = sum(len(x) for x, _ in shared), sum(len(y) for _, y in shared)
+    observed = sum(
+        squared(a, b) * (len(x) + len(y)) / (len(x) * len(y)) for x, y in shared for a in x for b in y
+    )
+    expected = sum(squared(a, b) for x, _ in shared for _, y in shared for a in x for b in y)
+    return 1 - (observed / (n_x + n_y)) / (expected / (n_x * n_y))
+
+
+def group_cohesion(case: Path) -> dict[str, Expected]:
+    """The value alone: the band is the same statistic of other groups, see test_audit_groups.py."""
+    rows = audit_oracle.last_ratings(audit_panel.read_csv(case / "given.csv"))
+    items = [own for own in audit_oracle.by_item(rows).values() if len(own) >= 2]
+    panel = {rating.rater for own in items for rating in own}
+    found = {}
+    for group, who in shown(told(case), panel).items():
+        split = [
+            ([r.value for r in own if r.rater in who], [r.value for r in own if r.rater not in who])
+            for own in items
+        ]
+        n, reference = sum(bool(x and y) for x, y in split), across(split)
+        value = round(in_group([x for x, _ in split]) / reference, 2) if reference >= 0.05 else None
+        band = None if value is None else math.nan
+        found[group] = Expected(n, value, band, band, band)
+    return found or NOBODY
+
+
+def simpson(case: Path) -> dict[str, Expected]:
+    rows = audit_oracle.last_ratings(audit_panel.read_csv(case / "given.csv"))
+    found = {}
+    for group, who in shown(told(case), {rating.rater for rating in rows}).items():
+        inside = [rating.value for rating in rows if rating.rater in who]
+        outside = [rating.value for rating in rows if rating.rater not in who]
+        se = math.sqrt(variance(inside) / len(inside) + variance(outside) / len(outside))
+        row = audit_oracle.around(len(inside), mean(inside) - mean(outside), se)
+        found[group] = hundredth(row)
+    return found or NOBODY
+
+
+def reversals(case: Path) -> dict[str, tuple[int, int]]:
+    """How many situations turn a group's difference round, of how many."""
+    rows = audit_oracle.last_ratings(audit_panel.read_csv(case / "given.csv"))
+    found = {}
+    for group, who in shown(told(case), {rating.rater for rating in rows}).items():
+
+        def gap(own: list[audit_oracle.Rating], who: set[str] = who) -> tuple[int, float]:
+            sides = [[r.value for r in own if (r.rater in who) is inside] for inside in (True, False)]
+            return min(map(len, sides)), mean(sides[0] or [0]) - mean(sides[1] or [0])
+
+        overall = gap(rows)[1]
+        gaps = [gap([r for r in rows if r.action == action]) for action in {r.action for r in rows}]
+        large = [difference for n, difference in gaps if n >= 30 and difference]
+        found[group] = sum(d * overall < 0 for d in large), len(large)
+    return found
+
+
+CASE_ORACLES: dict[str, Callable[[Path], dict[str, Expected]]] = {
+    "group_bias": group_bias,
+    "group_cohesion": group_cohesion,
+    "simpson": simpson,
+}
+"""By audit: these read more than the ratings."""

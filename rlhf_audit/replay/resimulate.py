@@ -80,14 +80,16 @@ def opened(facts: Mapping[str, Any], frames: bool = False) -> gym.Env[Any, Any]:
 
 
 def moments(
-    facts: Mapping[str, Any], episodes: Iterable[RecordedEpisode], frames: bool = False
+    facts: Mapping[str, Any],
+    episodes: Iterable[RecordedEpisode],
+    frames: bool | Callable[[RecordedEpisode, int], bool] = False,
 ) -> Iterator[Made]:
     """Make episodes again; in each stream one environment, whose generators go on as they did.
 
     Args:
         facts: The ledger's of the session.
-        episodes: All of it, in order.
-        frames: Take a picture of each moment.
+        episodes: All of it, in order; or some, each with those before it whose generators it goes on from.
+        frames: Take a picture of each moment; or of the steps that this function picks.
 
     Raises:
         AstrayError: The first value that came out otherwise.
@@ -98,7 +100,7 @@ def moments(
     """
     stored = stored_form(facts)
     for _, group in itertools.groupby(episodes, key=lambda episode: episode.stream):
-        with contextlib.closing(opened(facts, frames)) as env:
+        with contextlib.closing(opened(facts, bool(frames))) as env:
             for episode in group:
                 yield from _again(facts, episode, env, stored, frames)
 
@@ -108,7 +110,7 @@ def _again(
     episode: RecordedEpisode,
     env: gym.Env[Any, Any],
     stored: Callable[[Any], Any],
-    frames: bool,
+    frames: bool | Callable[[RecordedEpisode, int], bool],
 ) -> Iterator[Made]:
     keys, space = facts["info"], env.action_space
     seen = each_same(episode.columns.observations, stored)
@@ -131,7 +133,7 @@ def _again(
             raise astray(number, "observation")
         if allowed is not None and action not in allowed:
             raise astray(number, "action")
-        picture = env.render() if frames else None
+        picture = env.render() if (frames(episode, number) if callable(frames) else frames) else None
         observation, env_reward, terminated, truncated, info = env.step(action)
         if not same_number(reward, float(env_reward)):
             raise astray(number, "env_reward")
@@ -143,7 +145,7 @@ def _again(
         first = None
     if not same(episode.final_observation, stored(observation)):
         raise astray(len(episode.columns), "final_observation")
-    yield Made(episode, None, first, None, env.render() if frames else None)
+    yield Made(episode, None, first, None, env.render() if frames is True else None)
 
 
 def _steps(columns: Columns, info: bool) -> Iterator[tuple[Any, float, bool, bool, str | None]]:

@@ -139,15 +139,6 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """How often a rater gave the answer that they gave most."""
-
-    rater_id: str
-    n: int
-    n_commonest: int
-
-
-@dataclass(frozen=True)
 class EpisodeBin:
     """Pairs of ratings of one step, at ``first`` to ``last`` tenths of an episode's length."""
 
@@ -155,6 +146,27 @@ class EpisodeBin:
     last: int
     n_pairs: int
     n_disagreeing: int
+
+
+@dataclass(frozen=True)
+class DisputedStep:
+    """A step that raters answered differently.
+
+    Attributes:
+        n: Ratings that it has.
+        disagreement: The chance that two of them, drawn with replacement, differ.
+        answers: Each label and how often it was given.
+        picture: PNG in base64 of what the raters saw; None where it can't be drawn.
+    """
+
+    session_id: str
+    episode_id: str
+    step: int
+    env_id: str
+    n: int
+    disagreement: float
+    answers: tuple[tuple[float, int], ...]
+    picture: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,10 +185,15 @@ class ConsentSpell:
 
 @dataclass(frozen=True)
 class FigureData:
-    """The points of every figure that the audits' own rows do not hold."""
+    """The points of every figure that the audits' own rows do not hold.
+
+    Attributes:
+        pictures_note: Why disputed steps have no picture; empty if all have.
+    """
 
     drift: tuple[DriftBin, ...] = ()
     latencies: tuple[Latency, ...] = ()
-    answers: tuple[Answers, ...] = ()
     episode: tuple[EpisodeBin, ...] = ()
+    disputed: tuple[DisputedStep, ...] = ()
     spells: tuple[ConsentSpell, ...] = ()
+    pictures_note: str = ""

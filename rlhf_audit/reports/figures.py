@@ -1,8 +1,7 @@
 """The figures of a report, each made from plain data of the JSON document.
 
-What is flagged is marked by shape and by a sign as well as by colour; the colours are those of Okabe and Ito
-(2008), which colour-blind readers can tell apart. A figure shows only as many subjects as stay legible, and
-tells how many there are.
+What is flagged is marked by shape and by a sign as well as by colour. A figure shows only as many subjects as
+stay legible, and tells how many there are.
 """
 
 import textwrap
@@ -12,10 +11,11 @@ from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
 from rlhf_audit.reports.document import is_insufficient, subject_raters
-from rlhf_audit.reports.svg import Figure, draw, plain
+from rlhf_audit.reports.forest import MOST_DRAWN, MOST_LABELLED, MOST_NAMED, Mark, Scale, forest
+from rlhf_audit.reports.guidance import Topic
+from rlhf_audit.reports.svg import BAND, BLUE, FAINT, GREEN, INK, OLIVE, ORANGE, PINK, Figure, draw, plain
 
 Row = Mapping[str, Any]
 
@@ -24,10 +24,8 @@ MOST_COEFFICIENTS = 12
 MOST_LINES = 5
 _MOST_FAINT_LINES = 40
 _LEAST_IN_BIN = 3
-_BLUE, _ORANGE, _INK, _FAINT = "#0072B2", "#D55E00", "#222222", "#b4b4b4"
 _LINES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", "-"))
-_LINE_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#8a6d00")
-_ROW_IN = 0.21
+_LINE_COLOURS = (ORANGE, BLUE, GREEN, PINK, OLIVE)
 
 
 def named(subject: str, scripted: Collection[str]) -> str:
@@ -41,42 +39,36 @@ def named(subject: str, scripted: Collection[str]) -> str:
     return subject
 
 
-def intervals(
-    uid: str, title: str, axis: str, rows: Sequence[Row], scripted: Collection[str], neutral: float | None
-) -> Figure:
-    """Return each subject's value with its 95 per cent interval, flagged ones as filled diamonds."""
-    judged = [row for row in rows if _is_judged(row)]
-    if not judged:
-        return Figure(None, f"No figure: too few data to draw {title.lower()}.")
-    shown = sorted(judged, key=lambda row: (not row["flagged"], _chance(row), row["subject"]))[:MOST_ROWS]
-    shown.sort(key=lambda row: (row["value"], row["subject"]))
+def intervals(uid: str, audit: Mapping[str, Any], topic: Topic, scripted: Collection[str]) -> Figure:
+    """Return each subject's value with its 95 per cent interval, flagged ones as filled diamonds.
 
-    def paint(axes: Axes) -> None:
-        if neutral is not None:
-            axes.axvline(neutral, color=_INK, linewidth=0.8)
-        for height, row in enumerate(shown):
-            if row["lower"] is not None and row["upper"] is not None:
-                axes.plot(
-                    [row["lower"], row["upper"]],
-                    [height] * 2,
-                    color=_ORANGE if row["flagged"] else _BLUE,
-                    lw=1.4,
-                )
-        _points(axes, [(row["value"], height, row["flagged"]) for height, row in enumerate(shown)])
-        _row_labels(axes, [(row["subject"], row["flagged"]) for row in shown], scripted)
-        axes.set_xlabel(_wrapped(axis))
-
+    Args:
+        uid: Unique on the page.
+        audit: One of the document's.
+        topic: Its kind: the neutral value, and where its thresholds lie.
+        scripted: Raters who are programs.
+    """
+    title, rows = audit["title"], [row for row in audit["rows"] if _is_judged(row)]
+    if not rows:
+        return Figure(None, f"No figure: too few data to draw {title[:1].lower()}{title[1:]}.")
+    shown = _most_telling(rows, topic.neutral)
+    shown.sort(key=lambda row: (-row["value"], row["subject"]))
+    marks = [_mark(row, scripted) for row in shown]
+    limits = topic.limits(audit["parameters"])
+    lowest, highest = (row["value"] for row in (shown[-1], shown[0]))
+    near = [limit for limit in limits if lowest - 1 <= limit <= highest + 1]
+    scale = Scale(_wrapped(audit["measures"] or "value of the statistic"), topic.neutral, near)
     flagged = [row for row in shown if row["flagged"]]
-    spoken = (
-        ", ".join(f"{named(row['subject'], scripted)} at {row['value']:.2f}" for row in flagged) or "none"
-    )
-    caption = (
-        f"{title}: value and 95 % interval. {left_out(len(shown), len(judged), 'surest findings first')}"
-    )
-    text = (
-        f"{len(shown)} subjects from {shown[0]['value']:.2f} to {shown[-1]['value']:.2f}. Flagged: {spoken}."
-    )
-    return Figure(draw(uid, title, text, _height(len(shown)), paint), caption)
+    spoken = ", ".join(f"{named(row['subject'], scripted)} at {row['value']:.2f}" for row in flagged[:12])
+    more = f" and {len(flagged) - 12} more" if len(flagged) > 12 else ""
+    text = f"{len(shown)} subjects from {lowest:.2f} to {highest:.2f}. Flagged: {spoken or 'none'}{more}."
+    caption = f"{title}: value and 95 % interval. "
+    if len(rows) > MOST_DRAWN:
+        caption += left_out(len(shown), len(rows), "what is flagged, then the most extreme")
+    elif len(rows) > MOST_LABELLED:
+        few = f", {MOST_NAMED} of them," if len(flagged) > MOST_NAMED else ""
+        caption += f"All {len(rows)} subjects are drawn; what is flagged{few} is named."
+    return Figure(forest(uid, title, text, marks, scale), caption.rstrip())
 
 
 def agreement(uid: str, rows: Sequence[Row]) -> Figure:
@@ -85,31 +77,16 @@ def agreement(uid: str, rows: Sequence[Row]) -> Figure:
     if not judged:
         return Figure(None, "No figure: too few steps were rated by two raters to speak of agreement.")
     shown = sorted(judged, key=lambda row: (not row["flagged"], row["subject"]))[:MOST_COEFFICIENTS]
-    shown.sort(key=lambda row: row["subject"], reverse=True)
-
-    def paint(axes: Axes) -> None:
-        axes.axvspan(0.667, 0.8, color="#eeeeee", zorder=0)
-        for limit in (0.667, 0.8):
-            axes.axvline(limit, color=_INK, linewidth=0.8, linestyle=":")
-        for height, row in enumerate(shown):
-            if row["lower"] is not None and row["upper"] is not None:
-                axes.plot([row["lower"], row["upper"]], [height] * 2, color=_INK, lw=1.4)
-            axes.annotate(
-                f"{row['value']:.2f}", (row["value"], height), (0, 6), textcoords="offset points", ha="center"
-            )
-        _points(axes, [(row["value"], height, row["flagged"]) for height, row in enumerate(shown)])
-        _row_labels(axes, [(row["subject"], row["flagged"]) for row in shown], ())
-        low = min([0.0, *(row["lower"] or row["value"] for row in shown)])
-        axes.set_xlim(max(-1.0, low) - 0.03, 1.03)
-        axes.set_ylim(-0.6, len(shown) - 0.2)
-        axes.set_xlabel(_wrapped("agreement (1 perfect; alpha and AC1: 0 is chance)"))
-
+    shown.sort(key=lambda row: row["subject"])
+    marks = [_mark(row, (), f" {row['value']:.2f}") for row in shown]
+    words = ("agreement (1 is perfect; 0 is chance,", "but for the share of equal answers)")
+    scale = Scale(words, 0.0, (0.667, 0.8), (0.667, 0.8), (-1.0, 1.0))
     text = ", ".join(f"{row['subject']} {row['value']:.2f}" for row in shown) + "."
     caption = (
         "Agreement of the whole panel, with 95 % intervals. Grey band: alpha from .667 to .800 is tentative. "
         + left_out(len(shown), len(judged), "flagged first", "coefficients")
     )
-    return Figure(draw(uid, "Agreement of the panel", text, 1.1 + 0.34 * len(shown), paint), caption)
+    return Figure(forest(uid, "Agreement of the panel", text, marks, scale), caption.rstrip())
 
 
 def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Collection[str]) -> Figure:
@@ -123,8 +100,11 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
     lines = {rater_id: line for rater_id, line in lines.items() if len(line) >= 2}
     if not lines:
         return Figure(None, "No figure: no rater has answered often enough to see a drift.")
-    bold = [rater_id for rater_id in sorted(lines) if rater_id in flagged][:MOST_LINES]
-    faint = [rater_id for rater_id in sorted(lines) if rater_id not in flagged][:_MOST_FAINT_LINES]
+    moved = {rater_id: abs(line[-1][1] - line[0][1]) for rater_id, line in lines.items()}
+    bold = sorted((one for one in lines if one in flagged), key=lambda one: (-moved[one], one))[:MOST_LINES]
+    others = sorted(one for one in lines if one not in flagged)
+    # Two hundred lines are a blot: their range says more.
+    faint = others if len(others) <= _MOST_FAINT_LINES else []
     columns: dict[float, list[float]] = defaultdict(list)
     for line in lines.values():
         for x, y in line:
@@ -134,10 +114,13 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
     def paint(axes: Axes) -> None:
         axes.grid(True, axis="y")
         if shared:
-            axes.axhline(0, color=_INK, linewidth=0.8)
+            axes.axhline(0, color=INK, linewidth=0.8)
+        if not faint and others:
+            xs, low, high = zip(*_range([lines[one] for one in others]), strict=True)
+            axes.fill_between(xs, low, high, color=BAND, linewidth=0, label="nine in ten not flagged")
         for rater_id in faint:
-            axes.plot(*zip(*lines[rater_id], strict=True), color=_FAINT, linewidth=0.7)
-        axes.plot(*zip(*middle, strict=True), color=_INK, linewidth=2, label="median of all raters")
+            axes.plot(*zip(*lines[rater_id], strict=True), color=FAINT, linewidth=0.7)
+        axes.plot(*zip(*middle, strict=True), color=INK, linewidth=2, label="median of all raters")
         for number, rater_id in enumerate(bold):
             marker, dashes = _LINES[number]
             axes.plot(
@@ -156,65 +139,50 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
     spoken = ", ".join(
         f"{named(r, scripted)} from {lines[r][0][1]:.2f} to {lines[r][-1][1]:.2f}" for r in bold
     )
-    caption = "How answers move from each rater's first to last; grey: raters not flagged. " + left_out(
-        len(bold) + len(faint), len(lines), "flagged first", "raters"
+    grey = "raters not flagged" if faint or not others else f"where nine in ten of {len(others)} others lie"
+    caption = f"How answers move from each rater's first to last; grey: {grey}. " + left_out(
+        len(bold), len(lines) - len(others), "those that move most", "flagged raters"
     )
-    text = f"Lines of {len(bold) + len(faint)} raters. Flagged: {spoken or 'none'}."
-    return Figure(draw(uid, "Drift from first to last answer", text, 3.2, paint), caption)
+    text = f"{len(lines)} raters. Flagged: {spoken or 'none'}."
+    return Figure(draw(uid, "Drift from first to last answer", text, 3.2, paint), caption.rstrip())
 
 
-def answers(uid: str, tallies: Sequence[Row], flagged: Collection[str], scripted: Collection[str]) -> Figure:
-    """Return the share of each rater's commonest answer: 1 is somebody who always answers the same."""
-    judged = [(row["n_commonest"] / row["n"], row) for row in tallies if row["n"]]
-    if not judged:
-        return Figure(None, "No figure: no answer may be audited yet.")
-    judged.sort(key=lambda pair: (pair[1]["rater_id"] not in flagged, -pair[0], pair[1]["rater_id"]))
-    shown = sorted(judged[:MOST_ROWS], key=lambda pair: (pair[0], pair[1]["rater_id"]))
-    middle = median(share for share, _ in judged)
-
-    def paint(axes: Axes) -> None:
-        axes.axvline(middle, color=_INK, linestyle="--", linewidth=0.9)
-        _points(
-            axes, [(share, height, row["rater_id"] in flagged) for height, (share, row) in enumerate(shown)]
-        )
-        _row_labels(axes, [(row["rater_id"], row["rater_id"] in flagged) for _, row in shown], scripted)
-        axes.set_xlim(right=1.02)
-        axes.set_xlabel(_wrapped("share of the commonest answer (dashed: median rater)"))
-
-    top_share, top = max(judged, key=lambda pair: (pair[0], pair[1]["rater_id"]))
-    text = f"Median {middle:.2f}; highest {named(top['rater_id'], scripted)} at {top_share:.2f}."
-    caption = "Share of each rater's commonest answer. " + left_out(
-        len(shown), len(judged), "flagged, then the highest", "raters"
-    )
-    return Figure(draw(uid, "Share of the commonest answer", text, _height(len(shown)), paint), caption)
+def _range(lines: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float, float]]:
+    """Return the fifth and the ninety-fifth percentile at each place, the nearest rank of each."""
+    columns: dict[float, list[float]] = defaultdict(list)
+    for line in lines:
+        for x, y in line:
+            columns[x].append(y)
+    return [
+        (x, ys[len(ys) // 20], ys[len(ys) - 1 - len(ys) // 20])
+        for x, ys in sorted((x, sorted(ys)) for x, ys in columns.items())
+    ]
 
 
 def latency(uid: str, rows: Sequence[Row], flagged: Collection[str], scripted: Collection[str]) -> Figure:
     """Return each rater's answering times: median, middle half, and 5th to 95th percentile."""
     if not rows:
         return Figure(None, "No figure: no answering times were recorded.")
-    ranked = sorted(rows, key=lambda row: (row["rater_id"] not in flagged, row["p50"], row["rater_id"]))
-    shown = sorted(ranked[:MOST_ROWS], key=lambda row: (-row["p50"], row["rater_id"]))
-
-    def paint(axes: Axes) -> None:
-        for height, row in enumerate(shown):
-            colour = _ORANGE if row["rater_id"] in flagged else _BLUE
-            axes.plot([row["p05"], row["p95"]], [height] * 2, color=colour, linewidth=1)
-            axes.plot([row["p25"], row["p75"]], [height] * 2, color=colour, linewidth=5, alpha=0.45)
-        _points(axes, [(row["p50"], h, row["rater_id"] in flagged) for h, row in enumerate(shown)])
-        _row_labels(axes, [(row["rater_id"], row["rater_id"] in flagged) for row in shown], scripted)
-        least, most = min(row["p05"] for row in shown), max(row["p95"] for row in shown)
-        if least > 0 and most / least > 20:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_xlabel("seconds from shown to answered")
-
+    shown = sorted(rows, key=lambda row: (row["rater_id"] not in flagged, row["p50"], row["rater_id"]))
+    shown = sorted(shown[:MOST_DRAWN], key=lambda row: (-row["p50"], row["rater_id"]))
+    marks = [
+        Mark(
+            _spoken(row["rater_id"], scripted),
+            row["p50"],
+            row["p05"],
+            row["p95"],
+            row["rater_id"] in flagged,
+            (row["p25"], row["p75"]),
+        )
+        for row in shown
+    ]
     medians = [row["p50"] for row in rows]
     text = f"Medians from {min(medians):.2g} to {max(medians):.2g} seconds."
-    caption = "Answering time: point median, thick bar middle half, line 5th to 95th percentile. " + left_out(
-        len(shown), len(rows), "flagged, then the fastest", "raters"
-    )
-    return Figure(draw(uid, "Answering time", text, _height(len(shown)), paint), caption)
+    caption = "Answering time: point median, thick bar middle half, line 5th to 95th percentile. "
+    if len(shown) > MOST_LABELLED:
+        caption += f"{len(shown)} of {len(rows)} raters are drawn; what is flagged is named."
+    scale = Scale(("seconds from shown to answered",), log=True)
+    return Figure(forest(uid, "Answering time", text, marks, scale), caption.rstrip())
 
 
 def episode(uid: str, bins: Sequence[Row]) -> Figure:
@@ -226,7 +194,7 @@ def episode(uid: str, bins: Sequence[Row]) -> Figure:
     def paint(axes: Axes) -> None:
         axes.grid(False, axis="x")
         axes.grid(True, axis="y")
-        axes.bar([point["first"] + 0.5 for point in bins], shares, width=0.85, color=_BLUE)
+        axes.bar([point["first"] + 0.5 for point in bins], shares, width=0.85, color=BLUE)
         axes.set_xlim(0, 10)
         axes.set_xticks([0, 5, 10], ["first step", "half way", "last step"])
         axes.set_ylim(0, max(0.1, *shares) * 1.15)
@@ -248,35 +216,9 @@ def legend_below(axes: Axes) -> None:
         sheet.legend(loc="outside lower center", ncols=2)
 
 
-def _points(axes: Axes, points: Sequence[tuple[float, float, bool]]) -> None:
-    for wanted, marker, face, edge, name in (
-        (False, "o", "white", _BLUE, "not flagged"),
-        (True, "D", _ORANGE, _ORANGE, "▲ flagged"),
-    ):
-        chosen = [(x, y) for x, y, flagged in points if flagged is wanted]
-        if chosen:
-            xs, ys = zip(*chosen, strict=True)
-            axes.scatter(xs, ys, marker=marker, facecolor=face, edgecolor=edge, s=26, zorder=3, label=name)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1)
-
-
-def _row_labels(axes: Axes, subjects: Sequence[tuple[str, bool]], scripted: Collection[str]) -> None:
-    axes.set_yticks(
-        range(len(subjects)),
-        [marked(subject, flagged, scripted) for subject, flagged in subjects],
-        fontsize=8,
-    )
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(-0.7, len(subjects) - 0.3)
-
-
 def marked(subject: str, flagged: bool, scripted: Collection[str]) -> str:
     """Return a subject's label, with a sign if it is flagged."""
-    return ("▲ " if flagged else "") + plain(named(subject, scripted))
-
-
-def _is_judged(row: Row) -> bool:
-    return row["value"] is not None and not is_insufficient(row)
+    return ("▲ " if flagged else "") + _spoken(subject, scripted)
 
 
 def left_out(n_shown: int, n_all: int, which: str, noun: str = "subjects") -> str:
@@ -284,12 +226,33 @@ def left_out(n_shown: int, n_all: int, which: str, noun: str = "subjects") -> st
     return (
         ""
         if n_shown == n_all
-        else f"Only {n_shown} of {n_all} {noun} are drawn ({which}); the table has more."
+        else f"Only {n_shown:,} of {n_all:,} {noun} are drawn ({which}); report.json and the CSV have all."
     )
 
 
-def _height(n_rows: int) -> float:
-    return 1.0 + _ROW_IN * max(n_rows, 2)
+def _most_telling(rows: Sequence[Row], neutral: float | None) -> list[Row]:
+    """Return all rows if they can be drawn, else those flagged and those furthest from the neutral value."""
+    if len(rows) <= MOST_DRAWN:
+        return list(rows)
+    centre = median(row["value"] for row in rows) if neutral is None else neutral
+    flagged = sorted((row for row in rows if row["flagged"]), key=lambda row: (_chance(row), row["subject"]))
+    shown = flagged[: MOST_ROWS * 2 // 3]
+    others = [row for row in rows if not row["flagged"]]
+    others.sort(key=lambda row: (-abs(row["value"] - centre), row["subject"]))
+    return shown + others[: MOST_ROWS - len(shown)]
+
+
+def _mark(row: Row, scripted: Collection[str], behind: str = "") -> Mark:
+    label = _spoken(row["subject"], scripted) + behind
+    return Mark(label, row["value"], row["lower"], row["upper"], row["flagged"])
+
+
+def _spoken(subject: str, scripted: Collection[str]) -> str:
+    return plain(named(subject, scripted))
+
+
+def _is_judged(row: Row) -> bool:
+    return row["value"] is not None and not is_insufficient(row)
 
 
 def _chance(row: Row) -> tuple[float, float]:
@@ -297,5 +260,5 @@ def _chance(row: Row) -> tuple[float, float]:
     return (1.0 if chance is None else chance, -abs(row["value"]))
 
 
-def _wrapped(axis: str) -> str:
-    return "\n".join(textwrap.wrap(plain(axis, 140), 42))
+def _wrapped(axis: str) -> list[str]:
+    return textwrap.wrap(plain(axis, 110), 42)[:3]

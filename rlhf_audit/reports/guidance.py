@@ -6,19 +6,19 @@ an audit of no known kind still gets its own question, table and SQL.
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 
 class Picture(StrEnum):
-    """Which figure belongs to an audit."""
+    """Which figure belongs to an audit, beside that of its own rows."""
 
     AGREEMENT = "agreement"
     HEAT_MAP = "heat_map"
     DRIFT = "drift"
     LATENCY = "latency"
-    ANSWERS = "answers"
     EPISODE = "episode"
     CONSENT = "consent"
     INTERVALS = "intervals"
@@ -33,13 +33,41 @@ class Topic:
         advice: What to do about a finding.
         picture: The figure that shows it.
         neutral: The value that means "nothing to see", drawn as a line.
+        apart: The threshold is a distance from the neutral value, to both sides, not a value itself.
     """
 
     words: tuple[str, ...]
     advice: str
     picture: Picture = Picture.INTERVALS
     neutral: float | None = None
+    apart: bool = False
 
+    def limits(self, parameters: Mapping[str, float]) -> list[float]:
+        """Return where the audit's thresholds lie on the axis of its value.
+
+        >>> Topic((), "", neutral=0.5, apart=True).limits({"threshold": 0.05, "n_min": 30})
+        [0.45, 0.55]
+        """
+        given = [parameters[name] for name in _LIMITS if name in parameters]
+        if not self.apart:
+            return given
+        centre = self.neutral or 0.0
+        return [round(centre + sign * limit, 12) for limit in given for sign in (-1, 1)]
+
+
+_LIMITS = ("threshold", "low", "high")
+"""Parameters of any audit that its value is compared with."""
+
+FAMILIES: Mapping[str, str] = {
+    "consent": "Consent and withdrawal",
+    "panel": "The panel as a whole",
+    "raters": "Single raters",
+    "pairs": "Pairs of raters",
+    "groups": "Groups of raters",
+    "policies": "The policies that were trained",
+    "other": "Other audits",
+}
+"""The title of each family of audits, in reading order."""
 
 _ANYTHING = Topic((), "Read the question and the table, and ask the raters concerned before acting.")
 
@@ -51,52 +79,104 @@ PENDING = Topic(
 )
 """The one kind of audit that names people who have withdrawn."""
 
+_COLLECT_MORE = "Improve the instructions, and collect more answers per step, before relying on these labels."
+_SHORTER = "Make sessions shorter, with breaks; consider leaving out the late answers."
+
 _TOPICS = (
-    PENDING,
-    Topic(("sensitivity",), "State next to every result that it rests on feedback which has been withdrawn."),
     Topic(
-        ("consent", "expir", "grant", "purpose"),
+        ("erased", "returned", "come_back"),
+        "Somebody who was erased is in the log again, most likely from a backup: run `rlhf-audit verify LOG`,"
+        " which names the files, and `rlhf-audit erase LOG RATER --apply`, which removes them once more.",
+        Picture.CONSENT,
+    ),
+    PENDING,
+    Topic(
+        ("sensitivity",),
+        "State next to every result that it rests on withdrawn feedback, and how far it moves without.",
+        neutral=0.0,
+        apart=True,
+    ),
+    Topic(
+        ("terms",),
+        "Ask the raters concerned for consent to the new terms before anything new is recorded; what they"
+        " gave under the old terms stays under those.",
+        Picture.CONSENT,
+    ),
+    Topic(
+        ("share", "influence", "left_out", "leave_out", "policy", "policies"),
+        "Train the policy again without the flagged raters (`rlhf-audit retrain LOG --to policies/NAME`), and"
+        " compare how it acts, before anybody relies on it.",
+        neutral=0.0,
+    ),
+    Topic(
+        ("consent", "expir", "grant", "purpose", "after_withdrawal"),
         "Stop using the rows concerned; ask for consent again, or erase them.",
         Picture.CONSENT,
     ),
     Topic(
-        ("pair", "cohen"),
+        ("pairwise", "cohen"),
         "Look at what the flagged rater was shown, and whether the instructions were understood alike.",
         Picture.HEAT_MAP,
     ),
     Topic(
         ("copy", "copies", "collusion"),
         "Check whether the two are one person or sat together; then keep only one of the two.",
-        neutral=0.0,
     ),
-    Topic(("duplicate",), "Check whether rows were imported twice, or two pseudonyms are one person."),
+    Topic(
+        ("duplicate",), "Check whether rows were imported twice, or two pseudonyms are one person; keep one."
+    ),
+    Topic(
+        ("homogeneity", "marginal"),
+        "The two use the labels differently often: let them rate some steps together, and settle what each"
+        " label means.",
+        neutral=0.0,
+        apart=True,
+    ),
+    Topic(
+        ("rasch", "facet"),
+        "Correct for severity rather than leave anyone out, and explain again what the labels mean. A severe"
+        " rater may have seen what the others missed.",
+        neutral=0.0,
+        apart=True,
+    ),
     Topic(
         ("severity", "lenien"),
         "Ask what the rater took “correct” to mean; explain it again, or correct for severity, before "
         "leaving anyone out. A severe rater may have seen what the others missed.",
         neutral=0.0,
+        apart=True,
+    ),
+    Topic(
+        ("fit", "infit", "outfit"),
+        "Too much noise: look at the steps where the rater surprises. Too little: see whether the rater "
+        "judged each step, or followed a rule of thumb.",
+        neutral=1.0,
     ),
     Topic(
         ("drift",),
         "Compare the first and the last answers of the flagged sessions; make sessions shorter.",
         Picture.DRIFT,
-    ),
-    Topic(
-        ("fatigue", "tire"),
-        "Make sessions shorter, with breaks; consider leaving out the late answers.",
         neutral=0.0,
+        apart=True,
+    ),
+    Topic(("fatigue", "tire"), _SHORTER, neutral=0.0),
+    Topic(("central", "extreme_use"), "Show examples of both ends of the scale, and ask again.", neutral=1.0),
+    Topic(
+        ("halo",),
+        "Ask for one criterion at a time, in sessions apart: the answers to one colour the others.",
+        neutral=1.0,
     ),
     Topic(
         ("action",),
         "Look at the steps where the flagged rater and the others part: is the action favoured, or the "
         "situation in which it is taken?",
         neutral=0.0,
+        apart=True,
     ),
     Topic(
         ("constant", "acquiesc"),
         "Ask the rater what they were shown. An answer that never changes tells nothing; the policy's card"
         " says how far training trusts it.",
-        Picture.ANSWERS,
     ),
     Topic(
         ("random", "consensus"),
@@ -114,24 +194,41 @@ _TOPICS = (
         "Look at the longest run of equal answers: did the task change at all meanwhile?",
         neutral=1.0,
     ),
-    Topic(("position", "side"), "Show the two sides in random order, and ask again.", neutral=0.5),
-    Topic(("anchor", "sequence"), "Show the steps in a random order.", neutral=0.0),
+    Topic(
+        ("position", "side"), "Show the two sides in random order, and ask again.", neutral=0.5, apart=True
+    ),
+    Topic(("anchor", "sequence"), "Show the steps in a random order.", neutral=0.0, apart=True),
     Topic(
         ("tie", "skip"), "Ask whether the question can be answered at all: look at the task before the rater."
     ),
     Topic(
-        ("controvers", "entropy", "disagreement"),
+        ("intra", "repeat", "self_"),
+        "The rater contradicts earlier answers: ask whether the question is clear; count repeats once.",
+    ),
+    Topic(
+        ("controvers", "entropy", "disagreement", "disputed"),
         "Use the disputed steps to improve the instructions; they are nobody's error.",
         Picture.EPISODE,
+    ),
+    Topic(
+        ("simpson",),
+        "Do not report the pooled difference: it turns round within the strata. Report each stratum.",
+        neutral=0.0,
     ),
     Topic(
         ("group", "cohesion"),
         "Report it beside every result that uses these answers; do not settle it by leaving a group out.",
         neutral=0.0,
+        apart=True,
     ),
     Topic(
-        ("agreement", "alpha", "ac1", "ac2", "fleiss", "gwet", "kappa", "icc", "kendall", "scott"),
-        "Improve the instructions, and collect more answers per step, before relying on these labels.",
+        ("truth", "dawid", "skene"),
+        "Use the inferred labels with their uncertainty, and look at the raters who are least reliable.",
+    ),
+    Topic(("icc", "kendall"), _COLLECT_MORE, neutral=0.0),
+    Topic(
+        ("agreement", "alpha", "ac1", "ac2", "fleiss", "gwet", "kappa", "scott", "bootstrap"),
+        _COLLECT_MORE,
         Picture.AGREEMENT,
     ),
 )

@@ -1,12 +1,13 @@
-"""Turns a drawing into an accessible SVG for inline use: the same bytes every time, and nothing to load.
+"""Makes drawings into accessible SVG for inline use: the same bytes every time, and nothing to load.
 
 Text stays text, so that it can be searched, selected and printed in the reader's own fonts; it is measured in
-DejaVu Sans, which is wider than most, so that a fallback font does not overflow.
+DejaVu Sans, which is wider than most, so that a fallback font does not overflow. Every colour is a name that
+the page defines twice, for light and for dark.
 """
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -18,7 +19,29 @@ from matplotlib.figure import Figure as Sheet
 WIDTH_IN = 5.0
 """Narrow enough that 9-point text is still readable when a telephone shrinks it."""
 
-_SVG = "http://www.w3.org/2000/svg"
+NAMESPACE = "http://www.w3.org/2000/svg"
+INK, AXIS, GRID, FAINT = "#222222", "#444444", "#dddddd", "#949494"
+BLUE, ORANGE, GREEN, PINK, OLIVE, GREY = "#0072b2", "#c65300", "#007a58", "#b8568c", "#8a6d00", "#767676"
+PAPER, BAND = "#ffffff", "#eeeeee"
+PALETTE: Mapping[str, tuple[str, str, str]] = {
+    "ink": (INK, INK, "#ececea"),
+    "axis": (AXIS, AXIS, "#c3c7cd"),
+    "grid": (GRID, GRID, "#3a3f48"),
+    "faint": (FAINT, FAINT, "#7a808a"),
+    "blue": (BLUE, BLUE, "#6cbcf0"),
+    "orange": (ORANGE, ORANGE, "#ff9d57"),
+    "green": (GREEN, GREEN, "#4fd0a5"),
+    "pink": (PINK, PINK, "#ea9cc6"),
+    "olive": (OLIVE, OLIVE, "#d9bd55"),
+    "grey": (GREY, GREY, "#a2a7b0"),
+    "paper": (PAPER, PAPER, "#1c1f25"),
+    "band": (BAND, BAND, "#2b2f37"),
+}
+"""By name: how a drawing writes it, and what the page makes of it in a light and in a dark scheme.
+
+After Okabe and Ito (2008), whom colour-blind readers can tell apart, darkened to stand out by 3 to 1.
+"""
+
 _XLINK = "{http://www.w3.org/1999/xlink}href"
 _METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _STYLE = {
@@ -27,21 +50,31 @@ _STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#444444",
+    "axes.edgecolor": AXIS,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": AXIS,
+    "ytick.color": AXIS,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.grid.axis": "x",
-    "grid.color": "#dddddd",
+    "grid.color": GRID,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "legend.fontsize": 8.0,
     "path.simplify": False,
     "text.parse_math": False,
 }
+_NAMED = {drawn: f"var(--f-{name})" for name, (drawn, _, _) in PALETTE.items()} | {"#000000": "var(--f-ink)"}
 
-ElementTree.register_namespace("", _SVG)
+ElementTree.register_namespace("", NAMESPACE)
 
 
 @dataclass(frozen=True)
@@ -76,7 +109,28 @@ def draw(uid: str, title: str, description: str, height_in: float, paint: Callab
         FigureCanvasSVG(sheet)
         paint(sheet.add_subplot())
         sheet.savefig(buffer, format="svg", metadata=_METADATA)
-    return _accessible(buffer.getvalue(), uid, title, description)
+    root = ElementTree.fromstring(buffer.getvalue())
+    _drop(root, "metadata", "style")
+    _renumber(root, uid)
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}
+    return accessible(root, uid, title, description)
+
+
+def accessible(root: ElementTree.Element, uid: str, title: str, description: str) -> str:
+    """Return an SVG with a name and a description for a screen reader, and the page's colours."""
+    root.attrib |= {"role": "img", "aria-labelledby": f"{uid}-title {uid}-text"}
+    for place, (tag, suffix, text) in enumerate((("title", "title", title), ("desc", "text", description))):
+        element = ElementTree.Element(f"{{{NAMESPACE}}}{tag}", {"id": f"{uid}-{suffix}"})
+        element.text = re.sub(r"[^\n -~\u00a0-\u2027\u2030-\u205f\u2070-\ud7ff]", "\ufffd", text)
+        root.insert(place, element)
+    for element in root.iter():
+        if "style" in element.attrib:
+            element.attrib["style"] = re.sub(
+                "#[0-9a-f]{6}", lambda match: _NAMED.get(match[0], match[0]), element.attrib["style"]
+            )
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def plain(text: str, length: int = 26) -> str:
@@ -89,27 +143,8 @@ def plain(text: str, length: int = 26) -> str:
     return known if len(known) <= length else known[: length - 1] + "…"
 
 
-def _accessible(source: str, uid: str, title: str, description: str) -> str:
-    root = ElementTree.fromstring(source)
-    _drop(root, "metadata", "style")
-    _renumber(root, uid)
-    for name in ("width", "height", "version"):
-        root.attrib.pop(name, None)
-    root.attrib |= {
-        "role": "img",
-        "aria-labelledby": f"{uid}-title {uid}-text",
-        "stroke-linejoin": "round",
-        "stroke-linecap": "butt",
-    }
-    for place, (tag, suffix, text) in enumerate((("title", "title", title), ("desc", "text", description))):
-        element = ElementTree.Element(f"{{{_SVG}}}{tag}", {"id": f"{uid}-{suffix}"})
-        element.text = re.sub(r"[^\n -~\u00a0-\u2027\u2030-\u205f\u2070-\ud7ff]", "\ufffd", text)
-        root.insert(place, element)
-    return ElementTree.tostring(root, encoding="unicode")
-
-
 def _drop(root: ElementTree.Element, *tags: str) -> None:
-    unwanted = {f"{{{_SVG}}}{tag}" for tag in tags}
+    unwanted = {f"{{{NAMESPACE}}}{tag}" for tag in tags}
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in unwanted:
@@ -130,7 +165,7 @@ def _renumber(root: ElementTree.Element, uid: str) -> None:
         if name in used:
             element.attrib["id"] = used[name]
         for key, value in element.attrib.items():
-            if "#" in value and key != "id":
+            if "#" in value and key not in ("id", "style"):
                 element.attrib[key] = re.sub(
                     r"(url\(|^)#([^)]+)", lambda match: f"{match[1]}#{used[match[2]]}", value
                 )

@@ -7,20 +7,21 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from rlhf_audit.clock import from_text
-from rlhf_audit.reports.figures import MOST_ROWS, left_out, legend_below, named
-from rlhf_audit.reports.svg import Figure, draw, plain
+from rlhf_audit.reports.figures import left_out, legend_below, named
+from rlhf_audit.reports.svg import BLUE, GREY, INK, OLIVE, ORANGE, PINK, Figure, draw, plain
 
 Spell = Mapping[str, Any]
 
+MOST_ROWS = 18
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOOKS = {
-    "given": ("#0072B2", "-", "|", "given, until it expires"),
-    "expired": ("#8a8a8a", "-", "x", "expired"),
-    "withdrawn": ("#CC79A7", "-", "D", "given, then withdrawn"),
-    "refused": ("#222222", "-", "s", "refused"),
-    "invalidated": ("#222222", ":", "X", "invalidated"),
-    "erasure due": ("#8a6d00", "--", "^", "withdrawn, erasure due"),
-    "erasure overdue": ("#D55E00", "--", "*", "withdrawn, erasure OVERDUE"),
+    "given": (BLUE, "-", "|", "given, until it expires"),
+    "expired": (GREY, "-", "x", "expired"),
+    "withdrawn": (PINK, "-", "D", "given, then withdrawn"),
+    "refused": (INK, "-", "s", "refused"),
+    "invalidated": (INK, ":", "X", "invalidated"),
+    "erasure due": (OLIVE, "--", "^", "withdrawn, erasure due"),
+    "erasure overdue": (ORANGE, "--", "*", "withdrawn, erasure OVERDUE"),
 }
 _URGENT_FIRST = ("erasure overdue", "erasure due", "invalidated", "expired", "withdrawn", "refused", "given")
 
@@ -44,7 +45,7 @@ def consent(uid: str, spells: Sequence[Spell], scripted: Collection[str], as_of:
     def paint(axes: Axes) -> None:
         _paint_spells(axes, drawn, heights)
         if as_of is not None:
-            axes.axvline(_days(as_of), color="#222222", linestyle=":", linewidth=1, label="this report")
+            axes.axvline(_days(as_of), color=INK, linestyle=":", linewidth=1, label="this report")
         labels = [plain(named(rater_id, scripted)) for rater_id in shown]
         axes.set_yticks([heights[rater_id] for rater_id in shown], labels, fontsize=8)
         axes.set_ylim(-len(shown) + 0.3, 0.7)

@@ -5,8 +5,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from rlhf_audit.audits import position_rows, rasch_rows
+
 Estimator = Callable[[pa.Table, Mapping[str, float]], list[dict[str, Any]]]
 """Takes the SELECT's columns and the audit's parameters; returns the rows that a SELECT alone would give."""
 
-ESTIMATORS: Mapping[str, Estimator] = {}
+ESTIMATORS: Mapping[str, Estimator] = {
+    "position_bias": position_rows.rows,
+    "rasch_severity": rasch_rows.severity_rows,
+    "rater_fit": rasch_rows.fit_rows,
+}
 """By the name that a header's ``estimator`` gives."""

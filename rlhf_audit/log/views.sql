@@ -150,19 +150,28 @@ CREATE VIEW feedback AS
 SELECT f.rater_id, s.session_n, f.* EXCLUDE (rater_id), f.episode_id || ':' || f.step AS item
 FROM feedback_rows f JOIN sessions s USING (session_id, rater_id);
 
-CREATE VIEW usable AS
+-- With the skips, which teach nothing, but are to be audited under the same consent.
+CREATE VIEW consented AS
 SELECT f.*, g.purposes
 FROM feedback f JOIN grants g USING (grant_id, rater_id)
 WHERE f.consent
-  AND f.kind <> 'skip'
   AND g.state = 'given'
   AND g.given_at <= f.answered_at AND f.answered_at < g.expires_at
   AND NOT EXISTS (SELECT 1 FROM feedback later
                   WHERE later.session_id = f.session_id AND later.supersedes = f.row)
   AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.rater_id = f.rater_id);
 
+CREATE VIEW usable AS
+SELECT * FROM consented WHERE kind <> 'skip';
+
 CREATE VIEW usable_for_training AS
 SELECT * EXCLUDE (purposes) FROM usable WHERE list_contains(purposes, 'training');
 
 CREATE VIEW usable_for_audit AS
 SELECT * EXCLUDE (purposes) FROM usable WHERE list_contains(purposes, 'audit');
+
+-- Answers to a question: what takes one back (see reader.undos) supersedes it, and so does what is given anew
+-- after that; the latter is left out with the former.
+CREATE VIEW skips_for_audit AS
+SELECT * EXCLUDE (purposes) FROM consented
+WHERE kind = 'skip' AND supersedes IS NULL AND list_contains(purposes, 'audit');

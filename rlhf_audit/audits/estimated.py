@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rlhf_audit.audits import estimated_groups
+from rlhf_audit.audits import estimated_groups, position_rows, rasch_rows
 
 Estimator = Callable[[pa.Table, Mapping[str, float]], list[dict[str, Any]]]
 """Takes the SELECT's columns and the audit's parameters; returns the rows that a SELECT alone would give."""
@@ -13,5 +13,8 @@ Estimator = Callable[[pa.Table, Mapping[str, float]], list[dict[str, Any]]]
 ESTIMATORS: Mapping[str, Estimator] = {
     "group_bias": estimated_groups.group_bias,
     "group_cohesion": estimated_groups.group_cohesion,
+    "position_bias": position_rows.rows,
+    "rasch_severity": rasch_rows.severity_rows,
+    "rater_fit": rasch_rows.fit_rows,
 }
 """By the name that a header's ``estimator`` gives."""

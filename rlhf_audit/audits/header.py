@@ -11,6 +11,10 @@ from rlhf_audit.types import Severity
 _FILE = re.compile(r"\A/\*(?P<header>.*?)\*/\s*(?P<body>.*?);?\s*\Z", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\$([a-z][a-z0-9_]*)")
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+
+FALSE_DISCOVERY_RATE = 0.05
+"""Share of false findings that a family of tests is allowed."""
+
 _REQUIRED = ("id", "question", "severity", "reads", "grain", "n_counts", "value", "flag")
 _OPTIONAL = ("n_min", "params", "test", "estimator", "caveats", "references")
 
@@ -58,6 +62,7 @@ class Test:
     Attributes:
         family: Column whose values part the rows into families; None for one family.
         hypothesis: What p is the probability under.
+        rate: Largest q that is significant, where the audit asks for less than the usual .05.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of its name
@@ -65,6 +70,7 @@ class Test:
     distribution: Distribution
     hypothesis: str
     family: str | None = None
+    rate: float = FALSE_DISCOVERY_RATE
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,8 @@ def _parameters(fields: dict[str, Any]) -> dict[str, Parameter]:
     return found
 
 
-def _test(spec: dict[str, str] | None) -> Test | None:
+def _test(spec: dict[str, Any] | None) -> Test | None:
     if spec is None:
         return None
-    return Test(Distribution(spec["distribution"]), spec["hypothesis"], spec.get("family"))
+    rate = spec.get("rate", FALSE_DISCOVERY_RATE)
+    return Test(Distribution(spec["distribution"]), spec["hypothesis"], spec.get("family"), rate)

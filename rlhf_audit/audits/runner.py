@@ -8,15 +8,12 @@ from typing import Any
 import duckdb
 from scipy import stats
 
-from rlhf_audit.audits import catalogue, prepared
+from rlhf_audit.audits import catalogue, causes, prepared
 from rlhf_audit.audits.engines import DuckDBEngine, Engine
 from rlhf_audit.audits.estimated import ESTIMATORS
 from rlhf_audit.audits.header import AuditFile, Distribution, Parameter, Test, substitute
 from rlhf_audit.errors import UsageError, near
 from rlhf_audit.types import AuditResult, AuditRow
-
-FALSE_DISCOVERY_RATE = 0.05
-"""Share of false findings that a family of tests is allowed."""
 
 Overrides = Mapping[str, Mapping[str, float]]
 """Parameter values by audit id, then by name."""
@@ -66,7 +63,7 @@ def run_on(
         if progress is not None:
             progress(audit.id)
         results.append(_run_one(engine, audit, overrides))
-    return tuple(results)
+    return causes.attribute(results)
 
 
 def printable_sql(audit: AuditFile, overrides: Overrides | None = None) -> str:
@@ -127,17 +124,14 @@ def _run_one(engine: Engine, audit: AuditFile, overrides: Overrides | None) -> A
     raw = sorted(found, key=lambda row: str(row["subject"]))
     p_values = [_p_value(row, audit.test) for row in raw]
     q_values = _q_values(raw, p_values, audit.test)
-    rows = tuple(
-        _row(one, p, q, tested=audit.test is not None)
-        for one, p, q in zip(raw, p_values, q_values, strict=True)
-    )
+    rows = tuple(_row(one, p, q, audit.test) for one, p, q in zip(raw, p_values, q_values, strict=True))
     return AuditResult(audit.id, audit.question, audit.severity, rows, sql, values)
 
 
-def _row(raw: Mapping[str, Any], p: float | None, q: float | None, *, tested: bool) -> AuditRow:
+def _row(raw: Mapping[str, Any], p: float | None, q: float | None, test: Test | None) -> AuditRow:
     subject, n, value, lower, upper, flagged, note = (raw[name] for name in _CONTRACT)
     large = bool(flagged) and note != "insufficient"
-    significant = not tested or (q is not None and q <= FALSE_DISCOVERY_RATE)
+    significant = test is None or (q is not None and q <= test.rate)
     return AuditRow(
         subject=subject,
         n=int(n),

@@ -150,7 +150,8 @@ CREATE VIEW feedback AS
 SELECT f.rater_id, s.session_n, f.* EXCLUDE (rater_id), f.episode_id || ':' || f.step AS item
 FROM feedback_rows f JOIN sessions s USING (session_id, rater_id);
 
-CREATE VIEW usable AS
+-- With the skips, which teach nothing, but are to be audited under the same consent.
+CREATE VIEW consented AS
 SELECT f.*, g.purposes
 FROM feedback f JOIN grants g USING (grant_id, rater_id)
 -- grants names nobody whose erasure has begun. No NOT EXISTS: DuckDB would hold all of the rows for it.
@@ -158,13 +159,21 @@ LEFT JOIN (
     SELECT DISTINCT rater_id, session_id, supersedes FROM feedback_rows WHERE supersedes IS NOT NULL
 ) later ON later.rater_id = f.rater_id AND later.session_id = f.session_id AND later.supersedes = f.row
 WHERE f.consent
-  AND f.kind <> 'skip'
   AND g.state = 'given'
   AND g.given_at <= f.answered_at AND f.answered_at < g.expires_at
   AND later.supersedes IS NULL;
+
+CREATE VIEW usable AS
+SELECT * FROM consented WHERE kind <> 'skip';
 
 CREATE VIEW usable_for_training AS
 SELECT * EXCLUDE (purposes) FROM usable WHERE list_contains(purposes, 'training');
 
 CREATE VIEW usable_for_audit AS
 SELECT * EXCLUDE (purposes) FROM usable WHERE list_contains(purposes, 'audit');
+
+-- Answers to a question: what takes one back (see reader.undos) supersedes it, and so does what is given anew
+-- after that; the latter is left out with the former.
+CREATE VIEW skips_for_audit AS
+SELECT * EXCLUDE (purposes) FROM consented
+WHERE kind = 'skip' AND supersedes IS NULL AND list_contains(purposes, 'audit');

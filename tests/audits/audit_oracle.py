@@ -226,23 +226,6 @@ def constant_rater(rows: Sequence[Mapping[str, Any]]) -> dict[str, Expected]:
     return found
 
 
-def random_rater(rows: Sequence[Mapping[str, Any]], n_min: int = 30) -> dict[str, Expected]:
-    correlations: dict[str, tuple[int, float]] = {}
-    for rater, own in with_peers(last_ratings(rows)).items():
-        x = [rating.value for rating, _ in own]
-        y = [mean(peer.value for peer in peers) for _, peers in own]
-        if len(set(x)) > 1 and len(set(y)) > 1 and len(x) > 3:
-            correlations[rater] = len(x), float(np.corrcoef(x, y)[0, 1])
-    fisher = {rater: math.atanh(max(min(r, 0.999999), -0.999999)) for rater, (_, r) in correlations.items()}
-    enough = [fisher[rater] for rater, (n, _) in correlations.items() if n >= n_min]
-    found = {}
-    for rater, (n, r) in correlations.items():
-        se, z = 1 / math.sqrt(n - 3), fisher[rater]
-        p = normal_p(z - median(enough), se) if enough else None
-        found[rater] = Expected(n, r, math.tanh(z - Z * se), math.tanh(z + Z * se), p)
-    return found
-
-
 def action_bias(rows: Sequence[Mapping[str, Any]]) -> dict[str, Expected]:
     found = {}
     shared = with_peers(last_ratings(rows))
@@ -290,9 +273,11 @@ ORACLES: dict[str, Callable[[Sequence[Mapping[str, Any]]], dict[str, Expected]]]
     "pairwise_kappa": pairwise_kappa,
     "severity": severity,
     "constant_rater": constant_rater,
-    "random_rater": random_rater,
     "action_bias": action_bias,
     "drift": drift,
     "too_fast": too_fast,
 }
+from audit_oracle_raters import RATERS  # noqa: E402  (it uses what is above)
+
+ORACLES |= RATERS
 """The two audits of consent are judged by their case folders alone: they count, they do not estimate."""

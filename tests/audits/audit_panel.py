@@ -18,6 +18,7 @@ TABLES = {
     "feedback": FEEDBACK,
     "usable_for_audit": FEEDBACK,
     "usable_for_training": FEEDBACK,
+    "skips_for_audit": FEEDBACK,
     "steps": {
         "session_id": "VARCHAR", "episode_id": "VARCHAR", "step": "BIGINT", "observation": "DOUBLE[]",
         "action": "BIGINT", "action_probability": "FLOAT", "env_reward": "DOUBLE", "terminated": "BOOLEAN",
@@ -59,9 +60,10 @@ def connect(ratings: Rows = (), *, threads: int = 1, **tables: Rows) -> duckdb.D
     """Return the views.
 
     Args:
-        ratings: Compact rows: ``rater, item, value`` and, if wanted, ``action`` (what the agent did there),
-            ``latency_s``, ``session_n``, ``row`` and any other column of feedback. They fill ``feedback`` and
-            ``usable_for_audit`` alike.
+        ratings: Compact rows: ``rater, item, value`` and, if wanted, ``latency_s``, ``session_n``, ``row``
+            and any other column of feedback; and of the step ``action``, ``env_id``, ``env_reward`` and, of
+            the segment compared with, ``other_env_reward``. They fill ``feedback`` and ``usable_for_audit``
+            alike, skips ``skips_for_audit``.
         tables: Rows of the other views, by their own column names.
     """
     connection = duckdb.connect(config={"threads": threads})
@@ -70,8 +72,9 @@ def connect(ratings: Rows = (), *, threads: int = 1, **tables: Rows) -> duckdb.D
         listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
         connection.execute(f"CREATE TABLE {name} ({listed})")
     full, steps = _expand(ratings)
-    for name in ("feedback", "usable_for_audit"):
-        _fill(connection, name, full)
+    _fill(connection, "feedback", full)
+    _fill(connection, "usable_for_audit", [row for row in full if row["kind"] != "skip"])
+    _fill(connection, "skips_for_audit", [row for row in full if row["kind"] == "skip"])
     _fill(connection, "steps", steps)
     for name, rows in tables.items():
         _fill(connection, name, list(rows))
@@ -86,7 +89,7 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
 
 def _expand(ratings: Rows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     full: list[dict[str, Any]] = []
-    steps: dict[tuple[str, int], dict[str, Any]] = {}
+    steps: dict[Any, dict[str, Any]] = {}
     seen: dict[str, int] = {}
     for given in ratings:
         own = dict(given)
@@ -94,9 +97,12 @@ def _expand(ratings: Rows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         episode, _, number = item.rpartition(":")
         step = int(number) if episode and number.isdigit() else 0
         episode = episode or item
-        action = own.pop("action", None)
-        if action is not None:
-            steps[episode, step] = {"episode_id": episode, "step": step, "action": int(action)}
+        other = {"env_id": own.get("env_id"), "env_reward": own.pop("other_env_reward", None)}
+        _note_step(steps, (episode, step), own, "action", "env_id", "env_reward")
+        if "other_episode_id" in own:
+            _note_step(
+                steps, (own["other_episode_id"], int(own["other_step"])), other, "env_id", "env_reward"
+            )
         position = seen[rater] = seen.get(rater, -1) + 1
         defaults = {
             "rater_id": rater, "session_id": f"s-{rater}", "session_n": 1, "row": position,
@@ -107,6 +113,14 @@ def _expand(ratings: Rows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         }  # fmt: skip
         full.append({**defaults, **own})
     return full, list(steps.values())
+
+
+def _note_step(steps: dict[Any, Any], place: Any, own: dict[str, Any], *columns: str) -> None:
+    """Move what a row says of its step to the steps."""
+    said = {name: own.pop(name) for name in columns if own.get(name) is not None}
+    if said:
+        known = steps.setdefault(place, {"episode_id": place[0], "step": place[1]})
+        known.update({name: int(value) if name == "action" else value for name, value in said.items()})
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, name: str, rows: list[Mapping[str, Any]]) -> None:

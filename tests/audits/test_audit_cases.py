@@ -17,6 +17,9 @@ NUMBERS = ("value", "lower", "upper", "p", "q")
 
 
 def close(seen: float | None, wanted: float | None) -> bool:
+    """NaN: the oracle does not say."""
+    if wanted is not None and math.isnan(wanted):
+        return True
     if seen is None or wanted is None:
         return seen is wanted
     if math.isnan(wanted):

@@ -116,7 +116,7 @@ PLANTS: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("severity", "r-0", {"value": 1.0}, {}),
     ("constant_rater", "r-0", {"value": 9.0}, {}),
     ("action_bias", "r-0:1", {"value": 1.0}, {"action": 1}),
-    ("too_fast", "r-0", {"latency_s": 0.0}, {}),
+    ("too_fast", "r-0", {"latency_s": 0.05}, {}),
 ]
 
 

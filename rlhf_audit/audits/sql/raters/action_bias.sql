@@ -50,30 +50,34 @@ cells AS (
   SELECT rater_id, constant, action
   FROM raters CROSS JOIN (SELECT DISTINCT action FROM residuals)
 ),
-split AS (  -- each residual once for each action: was it that one?
-  SELECT cells.rater_id, cells.action, residuals.action = cells.action AS here, e
-  FROM cells JOIN residuals USING (rater_id)
-),
-means AS (
-  SELECT rater_id, action, here, count(*) AS n, sum(e ORDER BY e) / count(*) AS mean
-  FROM split
-  GROUP BY rater_id, action, here
-),
-sides AS (
+sums AS (
   SELECT
-    rater_id, action, here, n, mean,
-    sum(pow(e - mean, 2) ORDER BY pow(e - mean, 2)) / nullif(n - 1, 0) / n AS variance  -- of the mean
-  FROM split JOIN means USING (rater_id, action, here)
-  GROUP BY rater_id, action, here, n, mean
+    rater_id, action, count(*) AS n,
+    sum(CAST(e AS DECIMAL(38, 15))) AS e1, sum(CAST(e * e AS DECIMAL(38, 15))) AS e2
+  FROM residuals
+  GROUP BY rater_id, action
 ),
-differences AS (
+totals AS (
+  SELECT rater_id, count(*) AS n, sum(CAST(e AS DECIMAL(38, 15))) AS e1, sum(CAST(e * e AS DECIMAL(38, 15))) AS e2
+  FROM residuals
+  GROUP BY rater_id
+),
+sides AS (  -- decimals take away exactly
   SELECT
-    rater_id, action, constant,
-    coalesce(a.n, 0) AS n, coalesce(b.n, 0) AS n_rest,
-    a.mean - b.mean AS difference, sqrt(a.variance + b.variance) AS se
-  FROM cells
-    LEFT JOIN (SELECT * FROM sides WHERE here) AS a USING (rater_id, action)
-    LEFT JOIN (SELECT * FROM sides WHERE NOT here) AS b USING (rater_id, action)
+    cells.rater_id, cells.action, constant, coalesce(sums.n, 0) AS n, totals.n - coalesce(sums.n, 0) AS n_rest,
+    CAST(sums.e1 AS DOUBLE) AS e1, CAST(sums.e2 AS DOUBLE) AS e2,
+    CAST(totals.e1 - coalesce(sums.e1, 0) AS DOUBLE) AS r1, CAST(totals.e2 - coalesce(sums.e2, 0) AS DOUBLE) AS r2
+  FROM cells JOIN totals USING (rater_id) LEFT JOIN sums USING (rater_id, action)
+),
+differences AS (  -- 1e-12: what rounding leaves of nothing
+  SELECT
+    rater_id, action, constant, n, n_rest,
+    e1 / nullif(n, 0) - r1 / nullif(n_rest, 0) AS difference,
+    sqrt(
+      CASE WHEN e2 - e1 * e1 / n > 1e-12 * e2 THEN e2 - e1 * e1 / n ELSE 0 END / nullif(n - 1, 0) / n
+      + CASE WHEN r2 - r1 * r1 / n_rest > 1e-12 * r2 THEN r2 - r1 * r1 / n_rest ELSE 0 END
+        / nullif(n_rest - 1, 0) / n_rest) AS se
+  FROM sides
 ),
 panel AS (
   SELECT action, median(difference) FILTER (WHERE n >= $n_min AND n_rest >= $n_other) AS middle

@@ -2,7 +2,7 @@
 id = "constant_rater"
 question = "Does a rater give the same answer nearly every time, where the others do not?"
 severity = "warning"
-reads = ["usable_for_audit"]
+reads = ["ratings"]
 grain = "one rater"
 n_min = 20
 n_counts = "ratings of the rater"
@@ -29,15 +29,10 @@ meaning = "share of that label among the others from which on nobody is flagged 
 distribution = "binomial"
 hypothesis = "the rater gives that label as often as the others together"
 */
-WITH ratings AS (
-  SELECT rater_id, max_by(value, (session_n, "row")) AS value
-  FROM usable_for_audit
-  WHERE kind = 'rating' AND value IS NOT NULL
-  GROUP BY rater_id, item, objective
-),
-counts AS (
+WITH counts AS (
   SELECT rater_id, value, count(*) AS n_rk
   FROM ratings
+  WHERE kind = 'rating'
   GROUP BY rater_id, value
 ),
 raters AS (
@@ -50,10 +45,11 @@ labels AS (
   FROM counts
   GROUP BY value
 ),
-most AS (  -- the most frequent label; of several the one that the panel gives least
-  SELECT rater_id, value, n_rk AS k, n_k
+most AS (  -- the most frequent label first; of several the one that the panel gives least
+  SELECT
+    rater_id, value, n_rk AS k, n_k,
+    row_number() OVER (PARTITION BY rater_id ORDER BY n_rk DESC, n_k, value) AS place
   FROM counts JOIN labels USING (value)
-  QUALIFY row_number() OVER (PARTITION BY rater_id ORDER BY n_rk DESC, n_k, value) = 1
 ),
 shares AS (  -- p0: the others' share of the label; w: squared normal quantile by n, for Wilson's interval
   SELECT
@@ -61,6 +57,7 @@ shares AS (  -- p0: the others' share of the label; w: squared normal quantile b
     (n_k - k) / nullif((SELECT sum(n) FROM raters) - n, 0) AS p0,
     pow(1.959963984540054, 2) / n AS w
   FROM most JOIN raters USING (rater_id)
+  WHERE place = 1
 ),
 report AS (
   SELECT

@@ -30,26 +30,26 @@ WITH residuals AS (  -- t: 1 for the first of those that somebody else rated too
   FROM ratings
   WHERE kind = 'rating' AND e IS NOT NULL
 ),
-means AS (  -- sxx: sum of (t - mean t)^2 for t = 1..n
+sums AS (
   SELECT
-    rater_id, count(*) AS n, sum(e ORDER BY e) / count(*) AS mean_e, (count(*) + 1) / 2 AS mean_t,
-    CAST(count(*) AS DOUBLE) * (count(*) - 1) * (count(*) + 1) / 12 AS sxx
+    rater_id, count(*) AS n,
+    CAST(sum(CAST(e AS DECIMAL(38, 15))) AS DOUBLE) AS e1,
+    CAST(sum(CAST(e * e AS DECIMAL(38, 15))) AS DOUBLE) AS e2,
+    CAST(sum(CAST(t * e AS DECIMAL(38, 15))) AS DOUBLE) AS te
   FROM residuals
   GROUP BY rater_id
 ),
-sums AS (
+centred AS (  -- sxx: sum of (t - mean t)^2 for t = 1..n
   SELECT
-    rater_id, n, sxx,
-    sum((t - mean_t) * (e - mean_e) ORDER BY (t - mean_t) * (e - mean_e)) / nullif(sxx, 0) AS slope,
-    sum(pow(e - mean_e, 2) ORDER BY pow(e - mean_e, 2)) AS syy
-  FROM residuals JOIN means USING (rater_id)
-  GROUP BY rater_id, n, sxx
-),
-lines AS (
-  SELECT
-    rater_id, n, slope * (n - 1) AS change,
-    (n - 1) * sqrt(greatest(syy - slope * slope * sxx, 0) / nullif(n - 2, 0) / nullif(sxx, 0)) AS se
+    rater_id, n, CAST(n AS DOUBLE) * (n - 1) * (n + 1) / 12 AS sxx, te - e1 * (n + 1) / 2 AS sxy, e2 - e1 * e1 / n AS syy, e2
   FROM sums
+),
+lines AS (  -- 1e-12: what rounding leaves of nothing
+  SELECT
+    rater_id, n, CASE WHEN syy > 1e-12 * e2 THEN sxy / nullif(sxx, 0) * (n - 1) WHEN n > 1 THEN 0 END AS change,
+    (n - 1) * sqrt(CASE WHEN syy - sxy * sxy / sxx > 1e-12 * e2 THEN syy - sxy * sxy / sxx ELSE 0 END
+      / nullif(n - 2, 0) / nullif(sxx, 0)) AS se
+  FROM centred
 ),
 panel AS (
   SELECT median(change) AS middle

@@ -2,7 +2,7 @@
 id = "random_rater"
 question = "Do a rater's answers have anything to do with the others' answers on the same items?"
 severity = "warning"
-reads = ["usable_for_audit"]
+reads = ["ratings"]
 grain = "one rater"
 n_min = 30
 n_counts = "items of the rater that somebody else rated too"
@@ -15,7 +15,10 @@ caveats = [
   "Of several ratings of an item by one rater the last counts.",
   "Everything is relative to the panel: where half of it shares a bias, the other half may be flagged.",
 ]
-references = ["leave-one-out correlation", "Fisher 1921 (z, and the interval)"]
+references = [
+  "leave-one-out correlation; Fisher 1921 (z)",
+  "its standard error by the influence function, which does not presume normal labels (Devlin, Gnanadesikan and Kettenring 1975)",
+]
 
 [params.threshold]
 type = "float"
@@ -26,41 +29,61 @@ meaning = "largest correlation that is called unrelated (ours)"
 distribution = "normal"
 hypothesis = "Fisher's z of the rater equals that of the panel's median"
 */
-WITH ratings AS (
-  SELECT rater_id, item, objective, max_by(value, (session_n, "row")) AS value
-  FROM usable_for_audit
-  WHERE kind = 'rating' AND value IS NOT NULL
-  GROUP BY rater_id, item, objective
-),
-items AS (
-  SELECT item, objective, count(*) AS m, sum(value ORDER BY value) AS total
+WITH given AS (
+  SELECT rater_id, value, e
   FROM ratings
-  GROUP BY item, objective
+  WHERE kind = 'rating'
 ),
-shared AS (  -- y: the mean of the others' labels
-  SELECT rater_id, value AS x, (total - value) / (m - 1) AS y
-  FROM ratings JOIN items USING (item, objective)
-  WHERE m >= 2
+cells AS (  -- y: the mean of the others' labels; equal pairs are taken together
+  SELECT rater_id, value AS x, value - e AS y, CAST(count(*) AS DOUBLE) AS w
+  FROM given
+  WHERE e IS NOT NULL
+  GROUP BY rater_id, value, value - e
 ),
 means AS (
-  SELECT rater_id, count(*) AS n, sum(x ORDER BY x) / count(*) AS mean_x, sum(y ORDER BY y) / count(*) AS mean_y
-  FROM shared
+  SELECT
+    rater_id, sum(w ORDER BY w) AS n,
+    sum(w * x ORDER BY w * x) / sum(w ORDER BY w) AS mean_x,
+    sum(w * y ORDER BY w * y) / sum(w ORDER BY w) AS mean_y
+  FROM cells
   GROUP BY rater_id
 ),
-centred AS (
-  SELECT rater_id, n, x - mean_x AS x, y - mean_y AS y
-  FROM shared JOIN means USING (rater_id)
+deviations AS (
+  SELECT rater_id, n, w, x - mean_x AS x, y - mean_y AS y
+  FROM cells JOIN means USING (rater_id)
 ),
-correlations AS (
+spreads AS (
   SELECT
     rater_id, n,
-    sum(x * y ORDER BY x * y) / nullif(sqrt(sum(x * x ORDER BY x * x) * sum(y * y ORDER BY y * y)), 0) AS r
-  FROM centred
+    sqrt(sum(w * x * x ORDER BY w * x * x) / n) AS sd_x,
+    sqrt(sum(w * y * y ORDER BY w * y * y) / n) AS sd_y
+  FROM deviations
   GROUP BY rater_id, n
 ),
-fisher AS (  -- kept off +-1, where Fisher's z has no end
-  SELECT rater_id, n, r, atanh(CASE WHEN abs(r) > 0.999999 THEN sign(r) * 0.999999 ELSE r END) AS z
-  FROM correlations
+standard AS (  -- 1e-6: what rounding leaves of nothing
+  SELECT rater_id, n, w, x / sd_x AS x, y / sd_y AS y
+  FROM deviations JOIN spreads USING (rater_id, n)
+  WHERE sd_x > 1e-6 AND sd_y > 1e-6
+),
+correlations AS (
+  SELECT rater_id, sum(w * x * y ORDER BY w * x * y) / n AS r
+  FROM standard
+  GROUP BY rater_id, n
+),
+influences AS (  -- what an item adds to r: its variance needs no normal labels, which yes and no are not
+  SELECT rater_id, n, r, w * pow(x * y - r * (x * x + y * y) / 2, 2) AS squared
+  FROM standard JOIN correlations USING (rater_id)
+),
+errors AS (
+  SELECT rater_id, n, r, sqrt(sum(squared ORDER BY squared)) / n AS se_r
+  FROM influences
+  GROUP BY rater_id, n, r
+),
+fisher AS (  -- kept off +-1, where Fisher's z has no end, and where its own error stands in
+  SELECT
+    rater_id, n, r, atanh(CASE WHEN abs(r) > 0.999999 THEN sign(r) * 0.999999 ELSE r END) AS z,
+    CASE WHEN abs(r) <= 0.999999 AND se_r > 1e-9 THEN se_r / (1 - r * r) WHEN n > 3 THEN 1 / sqrt(n - 3) END AS se
+  FROM errors
 ),
 panel AS (
   SELECT median(z) AS middle
@@ -69,10 +92,10 @@ panel AS (
 ),
 report AS (
   SELECT
-    rater_id, coalesce(n, 0) AS n, r, z, middle,
-    CASE WHEN n > 3 THEN 1 / sqrt(n - 3) END AS se,
+    rater_id, coalesce(CAST(means.n AS BIGINT), 0) AS n, r, z, middle, se,
     r <= $threshold AND z < middle AS low
-  FROM (SELECT DISTINCT rater_id FROM ratings) LEFT JOIN fisher USING (rater_id) CROSS JOIN panel
+  FROM (SELECT DISTINCT rater_id FROM given) AS raters
+    LEFT JOIN means USING (rater_id) LEFT JOIN fisher USING (rater_id) CROSS JOIN panel
 )
 SELECT
   rater_id AS subject,

@@ -36,15 +36,19 @@ residuals AS (
   FROM given
   WHERE e IS NOT NULL
 ),
-means AS (
-  SELECT rater_id, count(*) AS n, sum(e ORDER BY e) / count(*) AS bias
+sums AS (
+  SELECT
+    rater_id, count(*) AS n,
+    CAST(sum(CAST(e AS DECIMAL(38, 15))) AS DOUBLE) AS e1,
+    CAST(sum(CAST(e * e AS DECIMAL(38, 15))) AS DOUBLE) AS e2
   FROM residuals
   GROUP BY rater_id
 ),
-errors AS (
-  SELECT rater_id, sqrt(sum(pow(e - bias, 2) ORDER BY pow(e - bias, 2)) / nullif(any_value(n) - 1, 0) / any_value(n)) AS se
-  FROM residuals JOIN means USING (rater_id)
-  GROUP BY rater_id
+means AS (  -- 1e-12: what rounding leaves of nothing
+  SELECT
+    rater_id, n, e1 / n AS bias,
+    sqrt(CASE WHEN e2 - e1 * e1 / n > 1e-12 * e2 THEN e2 - e1 * e1 / n ELSE 0 END / nullif(n - 1, 0) / n) AS se
+  FROM sums
 ),
 raters AS (
   SELECT rater_id, min(value) = max(value) AS constant
@@ -60,7 +64,7 @@ report AS (
   SELECT
     rater_id, coalesce(n, 0) AS n, bias, se, constant,
     abs(bias) >= $threshold AND abs(bias - middle) >= $threshold AND sign(bias) = sign(bias - middle) AS large
-  FROM raters LEFT JOIN means USING (rater_id) LEFT JOIN errors USING (rater_id) CROSS JOIN panel
+  FROM raters LEFT JOIN means USING (rater_id) CROSS JOIN panel
 )
 SELECT
   rater_id AS subject,

@@ -2,7 +2,7 @@
 id = "too_fast"
 question = "Does a rater often answer faster than one can look, and agree less for it?"
 severity = "warning"
-reads = ["usable_for_audit"]
+reads = ["ratings"]
 grain = "one rater"
 n_min = 30
 n_counts = "ratings of the rater on items that somebody else rated too"
@@ -44,57 +44,69 @@ meaning = "share of fast answers that anybody may have (ours)"
 distribution = "binomial"
 hypothesis = "the rater is too fast as often as the panel's median rater, or `base_share`"
 */
-WITH ratings AS (
-  SELECT rater_id, item, objective, value, latency_s
-  FROM usable_for_audit
-  WHERE kind = 'rating' AND value IS NOT NULL AND latency_s IS NOT NULL
-  QUALIFY row_number() OVER (PARTITION BY rater_id, item, objective ORDER BY session_n DESC, "row" DESC) = 1
-),
-ranked AS (  -- place: from 1, the fastest on the item; peers_same: others who gave the same label
-  SELECT
-    *,
-    row_number() OVER (PARTITION BY item, objective ORDER BY latency_s, rater_id) AS place,
-    count(*) OVER (PARTITION BY item, objective, value) - 1 AS peers_same
+WITH judged AS (
+  SELECT rater_id, item, e, CASE WHEN NOT isnan(latency_s) THEN latency_s END AS latency_s
   FROM ratings
+  WHERE kind = 'rating'
 ),
-items AS (
-  SELECT item, objective, count(*) AS m, list(latency_s ORDER BY latency_s, rater_id) AS times
-  FROM ratings
-  GROUP BY item, objective
+measured AS (  -- nobody answers everything in no time: such times were not measured
+  SELECT rater_id, max(latency_s) > 0 AS has_times
+  FROM judged
+  GROUP BY rater_id
 ),
-middles AS (  -- places, in the others' m - 1 sorted times, of the one or two in the middle
-  SELECT rater_id, latency_s, place, times, m, peers_same, m // 2 AS low, (m + 1) // 2 AS high
-  FROM ranked JOIN items USING (item, objective)
-  WHERE m >= 2
+ranked AS (  -- place: from 1, the fastest on the item
+  SELECT rater_id, item, e, latency_s, row_number() OVER (PARTITION BY item ORDER BY latency_s) AS place
+  FROM judged JOIN measured USING (rater_id)
+  WHERE has_times AND latency_s IS NOT NULL
 ),
-answers AS (  -- the own time skipped, the others' places move by one from there on
+counted AS (
+  SELECT item, count(*) AS m
+  FROM ranked
+  GROUP BY item
+  HAVING count(*) >= 2
+),
+central AS (  -- low, high: places, in the others' m - 1 sorted times, of the one or two in the middle
   SELECT
-    rater_id,
-    peers_same / (m - 1) AS agreement,
+    item, low, high,
+    max(latency_s) FILTER (WHERE place = low) AS at_low,
+    max(latency_s) FILTER (WHERE place = low + 1) AS after_low,
+    max(latency_s) FILTER (WHERE place = high) AS at_high,
+    max(latency_s) FILTER (WHERE place = high + 1) AS after_high
+  FROM
+    ranked
+    JOIN (
+      SELECT item, CAST(floor(m / 2) AS BIGINT) AS low, CAST(floor((m + 1) / 2) AS BIGINT) AS high FROM counted
+    ) AS places USING (item)
+  WHERE place BETWEEN low AND high + 1
+  GROUP BY item, low, high
+),
+timed AS (  -- the own time skipped, the others' places move by one from there on
+  SELECT
+    rater_id, abs(e) AS apart,
     latency_s < least($ceiling_s, $fraction * 0.5 * (
-      times[low + CASE WHEN low >= place THEN 1 ELSE 0 END]
-      + times[high + CASE WHEN high >= place THEN 1 ELSE 0 END])) AS fast
-  FROM middles
+      CASE WHEN low >= place THEN after_low ELSE at_low END
+      + CASE WHEN high >= place THEN after_high ELSE at_high END)) AS fast
+  FROM ranked JOIN central USING (item)
 ),
 shares AS (
   SELECT
     rater_id, count(*) AS n, count(*) FILTER (WHERE fast) AS k,
-    sum(agreement ORDER BY agreement) / count(*) AS agreement
-  FROM answers
+    sum(CAST(apart AS DECIMAL(38, 15))) / count(*) AS apart
+  FROM timed
   GROUP BY rater_id
 ),
 panel AS (
-  SELECT median(k / n) AS usual_share, median(agreement) AS usual_agreement
+  SELECT median(k / n) AS usual_share, median(apart) AS usually_apart
   FROM shares
   WHERE n >= $n_min
 ),
 tested AS (  -- w: squared normal quantile by n, for Wilson's interval
   SELECT
-    rater_id, coalesce(n, 0) AS n, k, k / n AS share,
-    agreement <= usual_agreement AS agrees_no_more,
+    rater_id, coalesce(has_times, FALSE) AS has_times, coalesce(n, 0) AS n, k, k / n AS share,
+    apart >= usually_apart AS agrees_no_more,
     CASE WHEN usual_share > $base_share THEN usual_share ELSE $base_share END AS p0,
     pow(1.959963984540054, 2) / n AS w
-  FROM (SELECT DISTINCT rater_id FROM ratings) LEFT JOIN shares USING (rater_id) CROSS JOIN panel
+  FROM measured LEFT JOIN shares USING (rater_id) CROSS JOIN panel
 ),
 report AS (
   SELECT
@@ -114,6 +126,7 @@ SELECT
   p0,
   coalesce(share >= $threshold AND share > p0 AND agrees_no_more AND n >= $n_min, FALSE) AS flagged,
   CASE
+    WHEN n < $n_min AND NOT has_times THEN 'refused: no latency was measured'
     WHEN n < $n_min THEN 'insufficient'
     WHEN share < $threshold OR share <= p0 THEN 'ok'
     WHEN agrees_no_more THEN 'fast, and agrees no more than the panel'

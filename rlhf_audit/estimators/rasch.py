@@ -1,0 +1,206 @@
+"""How severe each rater is and how well each fits, on one logit scale: many-facet Rasch models.
+
+The probability of label k (0, 1, …) is proportional to exp(k η − F_gk), where η is the sum of the other
+facets' measures less the rater's severity, and F_g the cumulative thresholds of the answer's group: one group
+for the rating-scale model, several for partial credit.
+
+References:
+    Andrich 1978 (rating scale); Masters 1982 (partial credit); Linacre 1989 (facets, joint estimation, fixed
+    χ², separation); Wright and Masters 1982 (infit and outfit); Sage 2021 (cut-offs by parametric bootstrap).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rlhf_audit.errors import UsageError
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+_LONGEST_STEP = 1.0
+
+
+@dataclass(frozen=True)
+class RaschFit:
+    """What joint maximum likelihood found.
+
+    Attributes:
+        measures: Of each facet, ``(levels,)`` logits; the first facet's are severities: higher answers lower.
+        errors: Standard errors of the measures, from the information of each alone.
+        thresholds: ``(groups, labels)`` cumulative F; infinite for a label that the group lacks.
+        probabilities: ``(n, labels)`` of each label in each row, as fitted.
+        log_likelihood: Of the rows.
+        converged: The last move was below the tolerance.
+    """
+
+    measures: tuple[Array, ...]
+    errors: tuple[Array, ...]
+    thresholds: Array
+    probabilities: Array
+    log_likelihood: float
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Whether severities differ by more than their errors.
+
+    Attributes:
+        chi2: Fixed-effect χ² of equal severities, with ``df`` degrees of freedom.
+        reliability: Share of the severities' variance that is no error.
+    """
+
+    chi2: float
+    df: int
+    reliability: float
+
+
+def fit(
+    counts: npt.ArrayLike,
+    facets: Sequence[Indices],
+    groups: Indices | None = None,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-12,
+) -> RaschFit:
+    """Estimate all measures and thresholds by joint maximum likelihood.
+
+    Each facet in turn takes a Newton step, then the thresholds one of proportional fitting, until nothing
+    moves. With one group its thresholds average 0, and so does every facet but the first; with several groups
+    the first facet does instead.
+
+    Args:
+        counts: ``(n, labels)`` how often each label was given in each cell.
+        facets: Of each facet ``(n,)`` levels, from 0; the first is the rater, who lowers the label.
+        groups: ``(n,)`` whose thresholds a row follows; one for all if None.
+        max_iterations: Bound on rounds.
+        tolerance: The largest move, in logits, that ends it.
+
+    Raises:
+        UsageError: A level gave only the lowest, or only the highest, labels that it could: it has no finite
+            measure, and must be left out.
+    """
+    n_k = np.asarray(counts, float)
+    group = np.zeros(len(n_k), np.int64) if groups is None else groups
+    labels = np.arange(n_k.shape[1])
+    observed = _by_group(n_k, group)
+    if any(extreme(n_k, levels, group).any() for levels in facets):
+        raise UsageError("a level with nothing but extreme answers has no measure", needed="leave it out")
+    with np.errstate(divide="ignore"):
+        thresholds = -np.log(observed)
+    thresholds -= np.min(thresholds, axis=1, keepdims=True)
+    measures = [np.zeros(int(levels.max(initial=-1)) + 1) for levels in facets]
+    totals, score = n_k.sum(axis=1), n_k @ labels
+
+    move, rounds = np.inf, 0
+    while move >= tolerance and rounds < max_iterations:
+        move, rounds = 0.0, rounds + 1
+        for j, levels in enumerate(facets):
+            p = _probabilities(measures, facets, thresholds, group)
+            mean, variance = _moments(p, labels)
+            surplus = np.bincount(levels, score - totals * mean)
+            step = surplus / np.bincount(levels, totals * variance)
+            step = np.clip(-step if j == 0 else step, -_LONGEST_STEP, _LONGEST_STEP)
+            measures[j] = measures[j] + step
+            if j or groups is not None:
+                shift = measures[j].mean()
+                measures[j] = measures[j] - shift
+                step = step - step.mean()
+                if j == 0:  # what the raters lose the thresholds gain: nothing fitted moves
+                    thresholds = thresholds + shift * labels
+            move = max(move, float(np.abs(step).max(initial=0.0)))
+        p = _probabilities(measures, facets, thresholds, group)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = np.log(_by_group(p * totals[:, None], group) / observed)
+        step = np.where(observed > 0, step, 0.0)
+        thresholds = thresholds + step
+        move = max(move, float(np.abs(step - step.mean(axis=1, keepdims=True)).max(initial=0.0)))
+    _place(measures, thresholds, free=groups is None)
+    p = _probabilities(measures, facets, thresholds, group)
+    variance = _moments(p, labels)[1]
+    errors = [1 / np.sqrt(np.bincount(levels, totals * variance)) for levels in facets]
+    given = n_k > 0
+    likelihood = float((n_k[given] * np.log(p[given])).sum())
+    return RaschFit(tuple(measures), tuple(errors), thresholds, p, likelihood, move < tolerance)
+
+
+def extreme(counts: Array, levels: Indices, groups: Indices) -> npt.NDArray[np.bool_]:
+    """Tell of each level whether it gave only the lowest, or only the highest, labels of its groups."""
+    present = _by_group(counts, groups) > 0
+    labels = np.arange(counts.shape[1])
+    least = np.where(present, labels, counts.shape[1]).min(axis=1)[groups]
+    most = np.where(present, labels, -1).max(axis=1)[groups]
+    totals, score = counts.sum(axis=1), counts @ labels
+    above = np.bincount(levels, score - totals * least)
+    below = np.bincount(levels, totals * most - score)
+    return np.asarray((above == 0) | (below == 0))
+
+
+def mean_squares(counts: Array, probabilities: Array, levels: Indices) -> tuple[Array, Array]:
+    """Return infit and outfit of each level: squared residuals over their variance, weighted by it or not.
+
+    Args:
+        counts: ``(…, n, labels)``; leading axes are kept.
+        probabilities: ``(n, labels)``.
+        levels: ``(n,)``, sorted.
+    """
+    labels = np.arange(probabilities.shape[1])
+    mean, variance = _moments(probabilities, labels)
+    squares = (counts * (labels - mean[:, None]) ** 2).sum(axis=-1)
+    totals = counts.sum(axis=-1)
+    starts = np.flatnonzero(np.diff(levels, prepend=-1))
+    some = variance > 0
+    outfit = np.divide(squares, variance, out=np.zeros_like(squares), where=some)
+
+    def sums(per_row: Array) -> Array:
+        return np.add.reduceat(per_row, starts, axis=-1)
+
+    return sums(squares) / sums(totals * variance), sums(outfit) / sums(totals * some)
+
+
+def replicates(counts: Array, probabilities: Array, draws: int, random: np.random.Generator) -> Array:
+    """Draw ``(draws, n, labels)`` tables that the model might have given, each row of as many answers."""
+    totals = counts.sum(axis=1).astype(np.int64)
+    return random.multinomial(totals, probabilities, size=(draws, len(totals))).astype(float)
+
+
+def spread(severities: Array, errors: Array) -> Spread:
+    """Return fixed χ² and separation reliability, never below 0."""
+    weights = 1 / errors**2
+    chi2 = float((weights * severities**2).sum() - (weights * severities).sum() ** 2 / weights.sum())
+    variance = float(severities.var(ddof=1))
+    reliability = max(0.0, 1 - float((errors**2).mean()) / variance) if variance > 0 else 0.0
+    return Spread(chi2, len(severities) - 1, reliability)
+
+
+def _by_group(rows: Array, groups: Indices) -> Array:
+    columns = [np.bincount(groups, rows[:, k]) for k in range(rows.shape[1])]
+    return np.stack(columns, axis=1)
+
+
+def _probabilities(
+    measures: Sequence[Array], facets: Sequence[Indices], thresholds: Array, groups: Indices
+) -> Array:
+    eta = -measures[0][facets[0]]
+    for measure, levels in zip(measures[1:], facets[1:], strict=True):
+        eta = eta + measure[levels]
+    logits = eta[:, None] * np.arange(thresholds.shape[1]) - thresholds[groups]
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(p / p.sum(axis=1, keepdims=True))
+
+
+def _moments(probabilities: Array, labels: npt.NDArray[np.int64]) -> tuple[Array, Array]:
+    mean = probabilities @ labels
+    return mean, np.maximum(probabilities @ labels**2 - mean**2, 0.0)
+
+
+def _place(measures: list[Array], thresholds: Array, *, free: bool) -> None:
+    """Fix what the likelihood leaves open, in place: label 0 has threshold 0; one group's average is 0."""
+    if not free:
+        return
+    thresholds -= thresholds[:, :1]
+    shift = thresholds[0, -1] / (thresholds.shape[1] - 1)
+    thresholds -= shift * np.arange(thresholds.shape[1])
+    measures[0] += shift

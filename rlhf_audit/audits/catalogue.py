@@ -24,7 +24,11 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "drift",
         "too_fast",
     ),
-    "pairs": (),
+    "pairs": (
+        "copying",
+        "duplicate_raters",
+        "intra_rater",
+    ),
     "groups": (
         "group_bias",
         "group_cohesion",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rlhf_audit.audits import estimated_groups
+from rlhf_audit.audits import estimated_groups, estimated_pairs
 
 Estimator = Callable[[pa.Table, Mapping[str, float]], list[dict[str, Any]]]
 """Takes the SELECT's columns and the audit's parameters; returns the rows that a SELECT alone would give."""
@@ -13,5 +13,6 @@ Estimator = Callable[[pa.Table, Mapping[str, float]], list[dict[str, Any]]]
 ESTIMATORS: Mapping[str, Estimator] = {
     "group_bias": estimated_groups.group_bias,
     "group_cohesion": estimated_groups.group_cohesion,
+    "copying": estimated_pairs.copying,
 }
 """By the name that a header's ``estimator`` gives."""

@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean, variance
+from typing import Any
 
 import audit_oracle
+import audit_oracle_pairs
 import audit_panel
 import numpy as np
 from audit_oracle import Expected
@@ -156,9 +158,16 @@ def reversals(case: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def on_ratings(oracle: Callable[[Any], dict[str, Expected]]) -> Callable[[Path], dict[str, Expected]]:
+    return lambda case: oracle(audit_panel.read_csv(case / "given.csv"))
+
+
 CASE_ORACLES: dict[str, Callable[[Path], dict[str, Expected]]] = {
+    "copying": on_ratings(audit_oracle_pairs.copying),
+    "duplicate_raters": on_ratings(audit_oracle_pairs.duplicate_raters),
+    "intra_rater": on_ratings(audit_oracle_pairs.intra_rater),
     "group_bias": group_bias,
     "group_cohesion": group_cohesion,
     "simpson": simpson,
 }
-"""By audit: these read more than the ratings."""
+"""By audit, given a case folder: those of groups read more than the ratings."""

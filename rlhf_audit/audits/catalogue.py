@@ -11,6 +11,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "consent": (
         "consent_validity",
         "pending_withdrawals",
+        "withdrawal_sensitivity",
     ),
     "panel": (
         "agreement",

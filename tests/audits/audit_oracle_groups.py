@@ -158,6 +158,41 @@ def reversals(case: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def withdrawal_sensitivity(case: Path) -> dict[str, Expected]:
+    rows = audit_oracle.last_ratings(audit_panel.read_csv(case / "given.csv"))
+    paired = [r for own in audit_oracle.by_item(rows).values() if len(own) >= 2 for r in own]
+    path = case / "withdrawals.csv"
+    withdrawals = audit_panel.read_csv(path) if path.exists() else []
+    gone = {row["rater_id"] for row in withdrawals if "erased_at" not in row}
+
+    def alpha(without: set[str]) -> float | None:
+        left = [r for r in paired if r.rater not in without]
+        items = [[r.value for r in own] for own in audit_oracle.by_item(left).values() if len(own) >= 2]
+        labels = {value for own in items for value in own}
+        return audit_oracle.alpha(items)[0] if len(labels) > 1 else None
+
+    whole = alpha(set())
+    found = {}
+    for subject, without in [*((r, {r}) for r in {r.rater for r in paired}), ("withdrawn", gone)]:
+        n, left = sum(r.rater in without for r in paired), alpha(without)
+        if n and whole is not None:
+            half = alpha_half(paired)
+            value = None if left is None else left - whole
+            found[subject] = Expected(n, value, -half, half, None)
+    return found
+
+
+def alpha_half(paired: list[audit_oracle.Rating]) -> float:
+    items = [[r.value for r in own] for own in audit_oracle.by_item(paired).values()]
+    apart = [sum(a != b for a, b in itertools.permutations(own, 2)) / (len(own) - 1) for own in items]
+    n = sum(map(len, items))
+    observed = sum(apart) / n
+    every = [value for own in items for value in own]
+    chance = sum(a != b for a, b in itertools.permutations(every, 2)) / (n * (n - 1))
+    squares = sum((d - observed * len(own)) ** 2 for d, own in zip(apart, items, strict=True))
+    return audit_oracle.Z * math.sqrt(squares) / n / chance
+
+
 def on_ratings(oracle: Callable[[Any], dict[str, Expected]]) -> Callable[[Path], dict[str, Expected]]:
     return lambda case: oracle(audit_panel.read_csv(case / "given.csv"))
 
@@ -166,6 +201,7 @@ CASE_ORACLES: dict[str, Callable[[Path], dict[str, Expected]]] = {
     "copying": on_ratings(audit_oracle_pairs.copying),
     "duplicate_raters": on_ratings(audit_oracle_pairs.duplicate_raters),
     "intra_rater": on_ratings(audit_oracle_pairs.intra_rater),
+    "withdrawal_sensitivity": withdrawal_sensitivity,
     "group_bias": group_bias,
     "group_cohesion": group_cohesion,
     "simpson": simpson,

@@ -35,7 +35,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "group_cohesion",
         "simpson",
     ),
-    "policies": (),
+    "policies": ("policy_share",),
 }
 """A folder of sql/ each: consent first; then the panel; then single raters, the plainest cause before the
 subtler ones it trips; pairs of raters; groups of them; and what became of it all in the policies."""

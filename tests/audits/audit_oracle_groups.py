@@ -193,6 +193,22 @@ def alpha_half(paired: list[audit_oracle.Rating]) -> float:
     return audit_oracle.Z * math.sqrt(squares) / n / chance
 
 
+def policy_share(case: Path) -> dict[str, Expected]:
+    def rows(name: str) -> list[dict[str, Any]]:
+        return audit_panel.read_csv(case / f"{name}.csv") if (case / f"{name}.csv").exists() else []
+
+    named = {g["rater_id"] for g in rows("grants") if g["state"] == "given" and "audit" in g["purposes"]}
+    found: dict[str, Expected] = {}
+    for policy in rows("policies"):
+        own = [row for row in rows("policy_rows") if row["path"] == policy["path"]]
+        n = sum(int(row["rows"]) for row in own)
+        for row in own if policy["state"] == "current" else ():
+            subject = f"{row['rater_id'] if row['rater_id'] in named else 'unnamed'}:{policy['name']}"
+            before = found[subject].value if subject in found else 0.0
+            found[subject] = Expected(n, (before or 0.0) + int(row["rows"]) / n, None, None, None)
+    return found
+
+
 def on_ratings(oracle: Callable[[Any], dict[str, Expected]]) -> Callable[[Path], dict[str, Expected]]:
     return lambda case: oracle(audit_panel.read_csv(case / "given.csv"))
 
@@ -201,6 +217,7 @@ CASE_ORACLES: dict[str, Callable[[Path], dict[str, Expected]]] = {
     "copying": on_ratings(audit_oracle_pairs.copying),
     "duplicate_raters": on_ratings(audit_oracle_pairs.duplicate_raters),
     "intra_rater": on_ratings(audit_oracle_pairs.intra_rater),
+    "policy_share": policy_share,
     "withdrawal_sensitivity": withdrawal_sensitivity,
     "group_bias": group_bias,
     "group_cohesion": group_cohesion,

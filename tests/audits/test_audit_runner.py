@@ -112,6 +112,7 @@ def test_no_sum_of_doubles_is_left_unordered(audit: AuditFile) -> None:
     """Unordered sums may add up whole numbers only; medians and counts have no order."""
     whole = {"n_ik", "n_ik * (n_ik - 1)", "m", "n_rk", "n", "c", "c * c", "c_a * c_b"}
     whole |= {"n_ik * n_ik", "n_k * n_k", "n_lost * n_lost", "n_lost * n_k"}
+    whole |= {"n_own", "n_raters", "policy_rows.rows"}
     body = header._COMMENT.sub("", audit.body)
     for start in (i for i in range(len(body)) if body.startswith("sum(", i)):
         depth, end = 1, start + 4

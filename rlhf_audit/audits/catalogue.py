@@ -11,6 +11,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "consent": (
         "consent_validity",
         "pending_withdrawals",
+        "withdrawal_sensitivity",
     ),
     "panel": (
         "agreement",
@@ -34,13 +35,17 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "rasch_severity",
         "rater_fit",
     ),
-    "pairs": (),
+    "pairs": (
+        "copying",
+        "duplicate_raters",
+        "intra_rater",
+    ),
     "groups": (
         "group_bias",
         "group_cohesion",
         "simpson",
     ),
-    "policies": (),
+    "policies": ("policy_share",),
 }
 """A folder of sql/ each: consent first; then the panel; then single raters, the plainest cause before the
 subtler ones it trips; pairs of raters; groups of them; and what became of it all in the policies."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rlhf_audit.audits import estimated_groups, position_rows, rasch_rows
+from rlhf_audit.audits import estimated_groups, estimated_pairs, position_rows, rasch_rows
 
 Estimator = Callable[[pa.Table, Mapping[str, float]], list[dict[str, Any]]]
 """Takes the SELECT's columns and the audit's parameters; returns the rows that a SELECT alone would give."""
@@ -16,5 +16,6 @@ ESTIMATORS: Mapping[str, Estimator] = {
     "position_bias": position_rows.rows,
     "rasch_severity": rasch_rows.severity_rows,
     "rater_fit": rasch_rows.fit_rows,
+    "copying": estimated_pairs.copying,
 }
 """By the name that a header's ``estimator`` gives."""

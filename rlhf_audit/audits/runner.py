@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 from scipy import stats
 
-from rlhf_audit.audits import catalogue, causes, prepared
+from rlhf_audit.audits import catalogue, causes, marks, prepared
 from rlhf_audit.audits.engines import DuckDBEngine, Engine
 from rlhf_audit.audits.estimated import ESTIMATORS
 from rlhf_audit.audits.header import AuditFile, Distribution, Parameter, Test, substitute
@@ -63,7 +63,7 @@ def run_on(
         if progress is not None:
             progress(audit.id)
         results.append(_run_one(engine, audit, overrides))
-    return causes.attribute(results)
+    return marks.taught_by_flagged(causes.attribute(results))
 
 
 def printable_sql(audit: AuditFile, overrides: Overrides | None = None) -> str:

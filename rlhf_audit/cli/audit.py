@@ -33,6 +33,15 @@ _PrintSql = Annotated[
     bool, typer.Option("--print-sql", help="Print the text for any DuckDB shell; run nothing.")
 ]
 
+_Influence = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RATER",
+        help="Also train each policy again without this rater and compare its actions;"
+        " `flagged` for all raters with a finding. Takes as long as retrain, each.",
+    ),
+]
+
 
 def run(
     log_path: LogPath,
@@ -42,6 +51,7 @@ def run(
     settings: _Settings = None,
     engine: _Engine = "duckdb",
     print_sql: _PrintSql = False,
+    influence: _Influence = None,
     as_json: AsJson = False,
 ) -> int:
     """Run the SQL audits on the consented feedback.
@@ -67,11 +77,26 @@ def run(
     try:
         with _console.Progress() as progress:
             results = runner.run(connection, ids or None, overrides, progress.show)
+            results += _influence(log, influence or [], results, progress)
     finally:
         connection.close()
     text = "\n\n".join([*map(_told, results), *_in_all(results)])
     _console.emit("audit", log.ledger.head, _document(results), text, as_json)
     return CheckFailedError.exit_code if _fails(results, fail_on) else 0
+
+
+def _influence(
+    log: Log, asked: list[str], results: "Sequence[AuditResult]", progress: _console.Progress
+) -> "tuple[AuditResult, ...]":
+    from rlhf_audit.audits import marks
+
+    if not asked:
+        return ()
+    from rlhf_audit.replay import influence
+
+    found = list(marks.flagged_raters(results)) if "flagged" in asked else []
+    raters = dict.fromkeys([*(name for name in asked if name != "flagged"), *found])
+    return (influence.measure(log, list(raters), progress=progress.count),)
 
 
 def _document(results: "Sequence[AuditResult]") -> dict[str, Any]:

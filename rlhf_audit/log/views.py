@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from rlhf_audit.clock import to_text
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import encryption, keys, reader, viewed
+from rlhf_audit.log import encryption, keys, policy_rows, reader, viewed
 from rlhf_audit.log.layout import SEALED, Layout
 from rlhf_audit.log.store import Log
 
@@ -114,6 +114,11 @@ def _views(
     rows = [f"({_quoted(rater)}, {_map(own)})" for rater, own in sorted((groups or {}).items()) if own]
     values = f"VALUES {', '.join(rows)}" if rows else "SELECT NULL::VARCHAR, MAP {'': ''} WHERE false"
     parts.append(f"CREATE VIEW consented_groups(rater_id, groups) AS {values};")
+    made = [
+        f"({_quoted(path)}, {_quoted(rater_id)}, {rows})" for path, rater_id, rows in policy_rows.read(log)
+    ]
+    values = f"VALUES {', '.join(made)}" if made else "SELECT '', '', 0 WHERE false"
+    parts.append(f"CREATE VIEW policy_manifests(path, rater_id, rows) AS {values};")
     text = resources.files("rlhf_audit.log").joinpath("views.sql").read_text("utf-8")
     text = text.replace("$as_of", f"TIMESTAMPTZ {_quoted(to_text(as_of))}")
     return "\n".join([*parts, text])

@@ -1,6 +1,6 @@
 -- The views of a log. views.py puts in the ledger's lines, the lists of files and $as_of, the time at which
--- consent is judged. Nothing here reads the keys: groups come in as the table `consented_groups`, and which
--- rows of which session a file holds as `sealed_slices`.
+-- consent is judged. Nothing here reads the keys: groups come in as the table `consented_groups`, which rows
+-- of which session a file holds as `sealed_slices`, and who taught a policy as `policy_manifests`.
 
 CREATE VIEW ledger AS
 SELECT (json->>'seq')::BIGINT AS seq, (json->>'at')::TIMESTAMPTZ AS noted_at, json->>'event' AS event,
@@ -118,6 +118,12 @@ SELECT name, path, weights_sha256, algorithm, rows, rater_ids, noted_at AS train
 FROM (SELECT *, lead(event) OVER (PARTITION BY path ORDER BY seq) AS later FROM listed)
 WHERE event = 'training'
 ORDER BY seq;
+
+-- Training rows by rater, as the manifests of the policies that are there tell.
+CREATE VIEW policy_rows AS
+SELECT m.path, m.rater_id, m.rows::BIGINT AS rows
+FROM policy_manifests m
+WHERE m.rater_id NOT IN (SELECT rater_id FROM erasures);
 
 CREATE VIEW reports AS
 SELECT path, rater_ids, made_at, CASE WHEN later THEN 'replaced' ELSE 'current' END AS state

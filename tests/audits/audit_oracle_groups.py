@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean, variance
+from typing import Any
 
 import audit_oracle
+import audit_oracle_pairs
 import audit_panel
 import numpy as np
 from audit_oracle import Expected
@@ -156,9 +158,69 @@ def reversals(case: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def withdrawal_sensitivity(case: Path) -> dict[str, Expected]:
+    rows = audit_oracle.last_ratings(audit_panel.read_csv(case / "given.csv"))
+    paired = [r for own in audit_oracle.by_item(rows).values() if len(own) >= 2 for r in own]
+    path = case / "withdrawals.csv"
+    withdrawals = audit_panel.read_csv(path) if path.exists() else []
+    gone = {row["rater_id"] for row in withdrawals if "erased_at" not in row}
+
+    def alpha(without: set[str]) -> float | None:
+        left = [r for r in paired if r.rater not in without]
+        items = [[r.value for r in own] for own in audit_oracle.by_item(left).values() if len(own) >= 2]
+        labels = {value for own in items for value in own}
+        return audit_oracle.alpha(items)[0] if len(labels) > 1 else None
+
+    whole = alpha(set())
+    found = {}
+    for subject, without in [*((r, {r}) for r in {r.rater for r in paired}), ("withdrawn", gone)]:
+        n, left = sum(r.rater in without for r in paired), alpha(without)
+        if n and whole is not None:
+            half = alpha_half(paired)
+            value = None if left is None else left - whole
+            found[subject] = Expected(n, value, -half, half, None)
+    return found
+
+
+def alpha_half(paired: list[audit_oracle.Rating]) -> float:
+    items = [[r.value for r in own] for own in audit_oracle.by_item(paired).values()]
+    apart = [sum(a != b for a, b in itertools.permutations(own, 2)) / (len(own) - 1) for own in items]
+    n = sum(map(len, items))
+    observed = sum(apart) / n
+    every = [value for own in items for value in own]
+    chance = sum(a != b for a, b in itertools.permutations(every, 2)) / (n * (n - 1))
+    squares = sum((d - observed * len(own)) ** 2 for d, own in zip(apart, items, strict=True))
+    return audit_oracle.Z * math.sqrt(squares) / n / chance
+
+
+def policy_share(case: Path) -> dict[str, Expected]:
+    def rows(name: str) -> list[dict[str, Any]]:
+        return audit_panel.read_csv(case / f"{name}.csv") if (case / f"{name}.csv").exists() else []
+
+    named = {g["rater_id"] for g in rows("grants") if g["state"] == "given" and "audit" in g["purposes"]}
+    found: dict[str, Expected] = {}
+    for policy in rows("policies"):
+        own = [row for row in rows("policy_rows") if row["path"] == policy["path"]]
+        n = sum(int(row["rows"]) for row in own)
+        for row in own if policy["state"] == "current" else ():
+            subject = f"{row['rater_id'] if row['rater_id'] in named else 'unnamed'}:{policy['name']}"
+            before = found[subject].value if subject in found else 0.0
+            found[subject] = Expected(n, (before or 0.0) + int(row["rows"]) / n, None, None, None)
+    return found
+
+
+def on_ratings(oracle: Callable[[Any], dict[str, Expected]]) -> Callable[[Path], dict[str, Expected]]:
+    return lambda case: oracle(audit_panel.read_csv(case / "given.csv"))
+
+
 CASE_ORACLES: dict[str, Callable[[Path], dict[str, Expected]]] = {
+    "copying": on_ratings(audit_oracle_pairs.copying),
+    "duplicate_raters": on_ratings(audit_oracle_pairs.duplicate_raters),
+    "intra_rater": on_ratings(audit_oracle_pairs.intra_rater),
+    "policy_share": policy_share,
+    "withdrawal_sensitivity": withdrawal_sensitivity,
     "group_bias": group_bias,
     "group_cohesion": group_cohesion,
     "simpson": simpson,
 }
-"""By audit: these read more than the ratings."""
+"""By audit, given a case folder: those of groups read more than the ratings."""

@@ -39,9 +39,10 @@ TABLES = {
         "held": "BOOLEAN",
     },
     "policies": {
-        "name": "VARCHAR", "weights_sha256": "VARCHAR", "algorithm": "VARCHAR", "rows": "BIGINT",
-        "rater_ids": "VARCHAR[]", "trained_at": "TIMESTAMPTZ", "state": "VARCHAR",
+        "name": "VARCHAR", "path": "VARCHAR", "weights_sha256": "VARCHAR", "algorithm": "VARCHAR",
+        "rows": "BIGINT", "rater_ids": "VARCHAR[]", "trained_at": "TIMESTAMPTZ", "state": "VARCHAR",
     },
+    "policy_rows": {"path": "VARCHAR", "rater_id": "VARCHAR", '"rows"': "BIGINT"},
     "reports": {"path": "VARCHAR", "rater_ids": "VARCHAR[]", "made_at": "TIMESTAMPTZ", "state": "VARCHAR"},
     "exports": {
         "path": "VARCHAR", "purpose": "VARCHAR", "recipient": "VARCHAR", "rater_ids": "VARCHAR[]",

@@ -120,7 +120,7 @@ def test_the_page_and_the_markdown_tell_it(tmp_path):
     for words in ("Since the older report", "Findings: 1 new, 0 gone, 0 as before", "▲ the intervals part"):
         assert words in page
     assert "agreement alpha: 0.700 (0.650 to 0.750), now 0.900 (0.880 to 0.920)" in text
-    assert "Severity: new r\\-aaaa" in text and "raters new: r\\-bbbb; no longer listed: 0" in text
+    assert "Severity: new r-aaaa" in text and "raters new: r-bbbb; no longer listed: 0" in text
 
 
 @pytest.fixture(scope="module")

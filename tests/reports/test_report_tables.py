@@ -100,3 +100,11 @@ def test_bytes_of_all_files_are_the_same_from_shuffled_rows(panel, report, docum
     assert document.report_bytes(again) == document.report_bytes(report)
     assert tables.csv_files(again) == tables.csv_files(report)
     assert markdown.render(again) == markdown.render(report)
+
+
+def test_pseudonyms_are_written_as_they_are(report):
+    """The search after an erasure looks for their bytes in every file."""
+    files = {"report.md": markdown.render(report).encode(), **tables.csv_files(report)}
+    for rater_id in report["summary"]["raters_flagged"]:
+        for name in ("report.md", "report-findings.csv", "report-rows.csv", "report-raters.csv"):
+            assert rater_id.encode() in files[name]

@@ -44,7 +44,7 @@ sessions[{session_id, identical, steps, scope, note}]`; with `--materialise` \
 | retrain | `policy, name, weights_sha256, rows, raters, algorithm, mode, seed, excluded` |
 | evaluate | `policy, env_id, weights_sha256, mean_return, lower, upper, episodes, sampled, seed` |
 | audit | `findings[], audits[{id, question, severity, parameters, rows[]}]`; with `--print-sql` `sql` |
-| report | `html, json, findings` |
+| report | `html, json, markdown, tables[], findings` |
 | withdraw | `rater_id, purposes, erase_by` |
 | erase | `rater_id, applied, rows, files, policies[{name, before, after}], reports, exports, receipt` |
 | export | `path, format, purpose, recipient, rows, raters[], names{rater_id: name in the export}, steps, \

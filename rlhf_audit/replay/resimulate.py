@@ -4,7 +4,7 @@ import contextlib
 import copy
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -83,7 +83,7 @@ def moments(
     facts: Mapping[str, Any],
     episodes: Iterable[RecordedEpisode],
     frames: bool | Callable[[RecordedEpisode, int], bool] = False,
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """Make episodes again; in each stream one environment, whose generators go on as they did.
 
     Args:

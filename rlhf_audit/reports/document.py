@@ -110,6 +110,8 @@ def _nameable(result: AuditResult, facts: LogFacts) -> AuditResult:
     unnamed = set(facts.erased)
     if guidance.topic(result.id) is not guidance.PENDING:
         unnamed |= {made.rater_id for made in facts.withdrawals} - {rater.rater_id for rater in facts.raters}
+    if not unnamed:
+        return result
     kept = []
     for row in result.rows:
         if not subject_raters(f"{row.subject} {row.note}", unnamed):
@@ -123,7 +125,7 @@ def _nameable(result: AuditResult, facts: LogFacts) -> AuditResult:
 
 def _audit(result: AuditResult) -> dict[str, Any]:
     header = guidance.header(result.sql)
-    rows = sorted(map(_plain_row, result.rows), key=lambda row: (row["subject"], row["n"], json_bytes(row)))
+    rows = sorted(map(_plain_row, result.rows), key=_by_subject)
     n_flagged = sum(row["flagged"] for row in rows)
     n_insufficient = sum(not row["flagged"] and is_insufficient(row) for row in rows)
     if n_flagged:
@@ -168,6 +170,11 @@ def _plain_row(row: AuditRow) -> dict[str, Any]:
         "flagged": row.flagged,
         "note": row.note,
     }
+
+
+def _by_subject(row: Mapping[str, Any]) -> tuple[str, int, str, str]:
+    # A row each: the rest is for audits that tell of one subject twice.
+    return row["subject"], row["n"], repr(row["value"]), row["note"]
 
 
 def _reading_order(result: AuditResult) -> tuple[int, str]:

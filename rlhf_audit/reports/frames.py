@@ -17,7 +17,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from matplotlib import image
+from PIL import Image
 
 from rlhf_audit.errors import DamagedError, ReplayError, UsageError
 from rlhf_audit.log import reader, recorded
@@ -119,6 +119,5 @@ def _png(picture: Any) -> str:
         blocks = pixels[:height, :width].reshape(height // factor, factor, width // factor, factor, -1)
         pixels = blocks.mean(axis=(1, 3)).round().astype(np.uint8)
     sink = io.BytesIO()
-    # Without a note of which version of matplotlib has written it.
-    image.imsave(sink, pixels, format="png", metadata={"Software": None})
+    Image.fromarray(pixels).save(sink, "PNG")
     return base64.b64encode(sink.getvalue()).decode()

@@ -29,7 +29,7 @@ class Front:
         ends: The day on which the next consent ends, and how many end within 30 days from then.
         raters: ``summary.by_rater``.
         others: Findings about no single rater: the panel, groups, policies.
-        tainted: Policies that learnt from somebody who has withdrawn since.
+        tainted: Policies, not replaced yet, that learnt from somebody who has withdrawn since.
     """
 
     deadlines: Sequence[Finding]
@@ -69,7 +69,7 @@ def front(document: Mapping[str, Any]) -> Front:
         len(summary["by_rater"]),
         others[:MOST_OTHERS],
         len(others),
-        sum(bool(policy["n_withdrawn"]) for policy in document["policies"]),
+        sum(policy["n_withdrawn"] > 0 and policy["state"] == "current" for policy in document["policies"]),
     )
 
 

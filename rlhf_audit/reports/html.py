@@ -20,7 +20,7 @@ from rlhf_audit.reports.guidance import Picture
 from rlhf_audit.reports.heat_map import heat_map
 from rlhf_audit.reports.svg import Figure
 
-MOST_TABLE_ROWS = 100
+MOST_TABLE_ROWS = 60
 FIRST_TABLE_ROWS, MOST_KEYS = 12, 4
 MOST_FINDINGS = 200
 """Rows of one audit that the page holds; of findings more, as they are what it is for."""

@@ -10,7 +10,8 @@ from rlhf_audit.reports.front import Front, front
 from rlhf_audit.reports.words import chance, day, interval, many, moment, sure, told, value, visible, whole
 
 MOST_ROWS = 20
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~=:@-])")
+# Not the hyphen within: an erasure searches for pseudonyms as they are.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~=:@]|^-)")
 _CODE = re.compile(r"`([^`]+)`")
 
 Row = Mapping[str, Any]

@@ -7,6 +7,7 @@ apostrophe in front, as in ``exchange.csv``. Numbers are numbers.
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from rlhf_audit.reports.words import visible
@@ -72,7 +73,10 @@ def _cell(value: Any) -> Any:
         return "true" if value else "false"
     if isinstance(value, list):
         value = " ".join(map(str, value))
-    if not isinstance(value, str):
-        return value
-    text = visible(value)
-    return f"'{text}" if text.startswith(_DANGEROUS) else text
+    return _text(value) if isinstance(value, str) else value
+
+
+@lru_cache(4096)
+def _text(text: str) -> str:
+    shown = visible(text)
+    return f"'{shown}" if shown.startswith(_DANGEROUS) else shown

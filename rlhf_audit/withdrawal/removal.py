@@ -26,7 +26,7 @@ from rlhf_audit.withdrawal.holdings import Holding, Kind, Look, State
 
 _REDACTED = ("action_probability", "behaviour_policy_sha256")
 _GOING = durable.ERASING
-_OWN_SUFFIXES = {".parquet", ".key", ".md", ".json", ".jsonl", ".html"}
+_OWN_SUFFIXES = {".parquet", ".key", ".md", ".json", ".jsonl", ".html", ".csv"}
 
 
 class Removal:

@@ -9,11 +9,16 @@ import numpy as np
 import pyarrow as pa
 
 from rlhf_audit.log.ledger import Head
+from rlhf_audit.reports.facts import Counts, LogFacts
 from rlhf_audit.seeds import generator
 
 START = datetime(2026, 3, 4, 9, 0, tzinfo=UTC)
 HEAD = Head(41, "5f" * 32)
 AS_OF = START + timedelta(days=40)
+FACTS = LogFacts("log", HEAD, 1, None, Counts(0, 0, 0, 0, 0, 0, 0))
+HOSTILE = (
+    '"></code></title><script src="https://evil.example/x.js">alert(1)</script><svg onload=x>\x1b[2J\u202egnp'
+)
 
 _TABLES = {
     "feedback": """rater_id VARCHAR, session_id VARCHAR, session_n BIGINT, "row" BIGINT, episode_id VARCHAR,
@@ -168,6 +173,18 @@ class Panel:
         self.rows["exports"].append(
             ("exports/flat-parquet", [overdue, partly], START, "current", "publication", START)
         )
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2's contrast ratio of two colours, ``#rrggbb``."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def receipt(**changes: Any) -> dict[str, Any]:

@@ -1,17 +1,18 @@
 """The result model: what it holds, what it must not hold, and that its bytes depend on the rows alone."""
 
+import copy
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_panel import AS_OF, HEAD, START, Panel
+from report_panel import AS_OF, FACTS, HEAD, START, Panel
 
+from rlhf_audit.audits import runner
 from rlhf_audit.reports import document, gather
-from rlhf_audit.reports.facts import Counts, FigureData, LogFacts
+from rlhf_audit.reports.facts import FigureData, RaterFacts
 from rlhf_audit.types import AuditResult, AuditRow, Severity
 
-FACTS = LogFacts("log", HEAD, 1, None, Counts(0, 0, 0, 0, 0, 0, 0))
 ROW = AuditRow("r-a", 50, 0.5, 0.4, 0.6, 0.01, 0.02, True, "severe")
 RESULT = AuditResult("severity", "Severe?", Severity.WARNING, (ROW,), "SELECT 1", {"threshold": 0.25})
 
@@ -176,3 +177,115 @@ def test_an_empty_log_has_a_document(document_of):
     built = document_of(Panel(0, 0))
     assert built["raters"] == [] and built["summary"]["n_findings"] == 0
     assert not any(built["figures"].values())
+
+
+def test_first_causes_are_taken_from_the_notes():
+    def result(audit_id, *rows):
+        return replace(RESULT, id=audit_id, rows=rows)
+
+    tired = replace(ROW, subject="r-a", note="grows lenient")
+    follows = replace(ROW, subject="r-a", note="severe; first cause: drift")
+    both = replace(ROW, subject="r-a/r-b", note="ok")
+    raters = tuple(RaterFacts(name, None, 50, 1, "given", ("audit",), None, ()) for name in ("r-a", "r-b"))
+    facts = replace(FACTS, raters=raters)
+    # In reading order severity comes before drift: the note outranks it.
+    audits = [result("severity", follows), result("drift", tired), result("pairwise_kappa", both)]
+    merged = document.build(facts, audits, FigureData())["summary"]["by_rater"]
+    by_rater = {one["rater_id"]: one for one in merged}
+    assert by_rater["r-a"]["audit"] == "drift" and by_rater["r-a"]["row"]["note"] == "grows lenient"
+    assert by_rater["r-a"]["also"] == [
+        {"audit": "pairwise_kappa", "title": "Pairwise kappa", "follows": False},
+        {"audit": "severity", "title": "Severity", "follows": True},
+    ]
+    assert by_rater["r-b"]["audit"] == "pairwise_kappa"
+    # A cause that is not flagged itself is no cause to name.
+    alone = document.build(facts, [result("severity", follows)], FigureData())["summary"]["by_rater"]
+    assert [one["audit"] for one in alone] == ["severity"]
+
+
+def test_a_note_that_names_somebody_hidden_is_not_shown():
+    facts = replace(FACTS, erased=frozenset({"r-gone"}))
+    rows = (
+        replace(ROW, note="copies r-gone"),
+        replace(ROW, subject="r-b", note="copies r-gone", flagged=False),
+    )
+    built = document.build(facts, [replace(RESULT, rows=rows)], FigureData())
+    assert "r-gone" not in json.dumps(built) and built["summary"]["n_findings"] == 1
+
+
+def renamed(panel, order):
+    """The same panel, its raters under each other's names."""
+    other = copy.deepcopy(panel)
+    names = dict(zip(panel.rater_ids, order, strict=True))
+
+    def named(value):
+        if isinstance(value, list):
+            return [named(part) for part in value]
+        if isinstance(value, str) and value.startswith("feedback/"):
+            return value.replace(value[18:28], names.get(value[18:28], value[18:28]))
+        return names.get(value, value) if isinstance(value, str) else value
+
+    other.rows = {table: [tuple(map(named, row)) for row in rows] for table, rows in panel.rows.items()}
+    return other, names
+
+
+def test_renamed_raters_change_names_and_nothing_else(document_of):
+    panel = Panel(8)
+    order = [f"r-{place:08x}" for place in (3, 0, 7, 1, 6, 2, 5, 4)]
+    other, names = renamed(panel, order)
+    text = document.report_bytes(document_of(panel)).decode()
+    for old, new in names.items():
+        text = text.replace(old, new)
+    made = json.loads(document.report_bytes(document_of(other)))
+
+    def settled(value):
+        """Lists that are in the order of the names, in an order of their own."""
+        if isinstance(value, list):
+            return sorted(map(settled, value), key=json.dumps)
+        return (
+            {key: settled(part) for key, part in sorted(value.items())} if isinstance(value, dict) else value
+        )
+
+    before = json.loads(text)
+    for audit in (*before["audits"], *made["audits"]):
+        # Pairs are told in the order of the names.
+        for row in audit["rows"]:
+            row["subject"] = "/".join(sorted(row["subject"].split("/")))
+    assert settled(before) == settled(made)
+
+
+def test_threads_do_not_matter(panel, document_of):
+    made = []
+    for threads in (1, 4):
+        with panel.connect() as connection:
+            connection.execute(f"SET threads = {threads}")
+            audits = runner.run(connection)
+            facts, points = gather.gather(connection, "log", HEAD, AS_OF)
+            made.append(document.report_bytes(document.build(facts, audits, points)))
+    assert made[0] == made[1]
+
+
+def test_the_most_disputed_steps_are_those_of_a_plain_count(panel):
+    with panel.connect() as connection:
+        facts, points = gather.gather(connection, "log", HEAD, AS_OF)
+    usable = {rater.rater_id for rater in facts.raters}
+    labels: dict[tuple[str, int], list[float]] = {}
+    for row in panel.rows["feedback"]:
+        if row[0] in usable:
+            labels.setdefault((row[4], row[5]), []).append(row[8])
+    dispute = {
+        place: 1 - sum((values.count(value) / len(values)) ** 2 for value in set(values))
+        for place, values in labels.items()
+    }
+    steps = points.disputed
+    assert len(steps) == 6
+    assert steps[0].disagreement == pytest.approx(max(dispute.values()))
+    for one in steps:
+        values = labels[one.episode_id, one.step]
+        assert one.disagreement == pytest.approx(dispute[one.episode_id, one.step])
+        assert dict(one.answers) == {value: values.count(value) for value in sorted(set(values))}
+        assert one.n == len(values) and one.env_id == "CartPole-v1"
+    for a in steps:
+        assert not any(
+            b is not a and b.episode_id == a.episode_id and abs(b.step - a.step) < 5 for b in steps
+        )

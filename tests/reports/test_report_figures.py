@@ -1,10 +1,12 @@
 """The figures: well-formed, named, the same again, legible, and a sentence where data are missing."""
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import matplotlib
 import pytest
+from report_panel import contrast
 
 from rlhf_audit.reports import figures, guidance, svg, timeline
 from rlhf_audit.reports.forest import MOST_LABELLED, MOST_NAMED
@@ -166,7 +168,7 @@ def test_labels_of_many_flagged_rows_do_not_overlap():
         if (element.text or "").startswith("▲ r-")
     ]
     assert len(places) == MOST_NAMED and "24 of them, is named" in drawn.caption
-    assert all(below - above >= 8.9 for above, below in zip(places, places[1:], strict=False))
+    assert all(below - above >= 8.9 for above, below in pairwise(places))
     top, bottom = 0, float(ElementTree.fromstring(drawn.svg).get("viewBox").split()[3])
     assert all(top < place < bottom for place in places)
 
@@ -204,18 +206,6 @@ def test_pictures_do_not_depend_on_the_order_of_rows():
     assert figures.intervals("f", audit(own[::-1]), SEVERITY, ()) == figures.intervals(
         "f", audit(own), SEVERITY, ()
     )
-
-
-def luminance(colour):
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one, other):
-    """WCAG 2.2's contrast ratio."""
-    darker, lighter = sorted((luminance(one), luminance(other)))
-    return (lighter + 0.05) / (darker + 0.05)
 
 
 @pytest.mark.parametrize("scheme", [1, 2])

@@ -10,15 +10,13 @@ from html.parser import HTMLParser
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from report_panel import Panel, receipt
+from report_panel import FACTS, HOSTILE, Panel, contrast, receipt
 
 from rlhf_audit import canonical
-from rlhf_audit.reports import document, html
+from rlhf_audit.reports import document, front, guidance, html, words
+from rlhf_audit.reports.facts import FigureData
 
 _VOID = {"meta", "link", "br", "img", "hr", "input"}
-HOSTILE = (
-    '"></code></title><script src="https://evil.example/x.js">alert(1)</script><svg onload=x>\x1b[2J\u202egnp'
-)
 
 
 class Page(HTMLParser):
@@ -59,11 +57,12 @@ def check(text):
     page = Page(text)
     assert text.startswith("<!DOCTYPE html>")
     assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in text
-    assert not {"script", "iframe", "object", "embed", "form", "img", "base"} & set(page.tags)
+    assert not {"script", "iframe", "object", "embed", "form", "base"} & set(page.tags)
     for tag, name, value in page.attributes:
         assert not name.startswith("on"), name
         if name in ("href", "src", "xlink:href", "action"):
-            assert value.startswith(("#", "data:,")), (tag, value)
+            picture = value.startswith("data:image/png;base64,") and tag in ("img", "image")
+            assert picture or value.startswith(("#", "data:,")), (tag, value)
         assert "://" not in (value or "") or name in ("xmlns", "aria-label")
     assert not re.search(r"url\((?!#)|@import", text)
     assert len(page.ids) == len(set(page.ids))
@@ -123,32 +122,149 @@ def test_summary_comes_first_and_says_what_matters(panel, report, page):
     text = Page(page).text
     assert f"{report['summary']['n_findings']} findings" in text
     assert "1 erasure is overdue" in text
-    order = [page.index(f'id="{name}"') for name in ("summary", "audits", "raters", "consent", "check")]
+    order = [page.index(f'id="{name}"') for name in ("summary", "contents", "consent", "raters", "check")]
     assert order == sorted(order)
     assert "scripted: always-yes" in text
     assert panel.erased not in page
 
 
+def article(page, title):
+    return page.partition(f">{title}</h3>")[2].partition("</article>")[0]
+
+
 def test_no_figure_stands_alone(report, page):
     """Where raters disagree is drawn beside how much they do; without that audit, with the other pictures."""
     assert "The feedback in pictures" not in page and page.count("Disagreement along the episode:") == 1
-    agreement = page.partition('<h3 id="audit-3">Agreement</h3>')[2].partition("</article>")[0]
-    assert agreement.count("<figure>") == 2 and "Disagreement along the episode:" in agreement
+    agreement = article(page, "Agreement")
+    assert agreement.count("<figure>") >= 2 and "Disagreement along the episode:" in agreement
+    assert "The most disputed steps" in agreement and page.count("The most disputed steps") == 1
     without = report | {"audits": [audit for audit in report["audits"] if audit["id"] != "agreement"]}
     pictures = html.render_report(without).partition("The feedback in pictures")[2].partition("</section>")[0]
-    assert "Disagreement along the episode:" in pictures
+    assert "Disagreement along the episode:" in pictures and "The most disputed steps" in pictures
     check(html.render_report(without))
 
 
-def test_a_count_is_told_in_its_own_words(page):
+def test_deadlines_come_before_people_and_people_before_the_rest(panel, page):
     text = " ".join(Page(page).text.split())
-    pending = text.partition("Pending withdrawals ▲ warning")[2].partition("What to do:")[0]
-    assert (
-        ": overdue (audit, publication, training); rows 240; files 1; " in pending and "n = " not in pending
-    )
-    assert "How sure: this is counted, not estimated." in pending
-    agreement = text.partition("Agreement ▲ warning")[2].partition("What to do:")[0]
-    assert "95 % interval" in agreement and "the interval says how exact the value is" in agreement
+    first = text.partition("First: deadlines")[2].partition("Contents")[0]
+    assert first.index("1 erasure is overdue; 2 withdrawals pending") < first.index("Raters to ask")
+    assert "Still held: rows 240; files 1; policies 1 (agreeable); reports 0; exports 1." in first
+    assert first.index(panel.overdue) < first.index(panel.pending), "overdue first"
+    assert first.index("Raters to ask") < first.index("About no single rater") < first.index("Agreement")
+    assert "the interval says how exact the value is" in first and "n\u00a0=\u00a0" in page
+    assert "How sure: this is counted, not estimated." not in first, "deadlines are no rater's finding"
+
+
+def test_the_first_page_is_short_whatever_was_found(document_of):
+    """Print breaks behind it: a page of A4 holds its lists at their longest, as was looked at."""
+    built = copy.deepcopy(document_of(Panel(14)))
+    by_rater = built["summary"]["by_rater"]
+    built["summary"]["by_rater"] = by_rater * 40
+    built["withdrawals"] *= 40
+    built["summary"]["findings"] *= 40
+    first = html.render_report(built).partition('class="front"')[2].partition("</section>")[0]
+    assert first.count("<li ") <= front.MOST_DEADLINES + front.MOST_RATERS + front.MOST_OTHERS
+    assert f"And {len(by_rater) * 40 - front.MOST_RATERS} more raters" in first
+    assert len(Page(f"<div>{first}</div>".replace("<div> aria", "<div aria")).text.split()) < 900
+
+
+def test_a_rater_is_told_of_once_with_the_first_cause(report):
+    merged = report["summary"]["by_rater"]
+    names = [one["rater_id"] for one in merged]
+    assert len(names) == len(set(names)) and set(names) == set(report["summary"]["raters_flagged"])
+    for one in merged:
+        assert one["audit"] != "pairwise_kappa" or not one["also"], "the panel's audits name no cause"
+
+
+def test_every_audit_has_a_family_and_an_unknown_one_a_figure_and_advice(report):
+    known = {audit["family"] for audit in report["audits"]}
+    assert known <= set(guidance.FAMILIES) - {"other"}
+    new = next(audit for audit in report["audits"] if audit["id"] == "severity")
+    new = new | {"id": "novel_measure", "title": "Novel measure", "family": "other"}
+    page = html.render_report(report | {"audits": [*report["audits"], new]})
+    check(page)
+    own = article(page, "Novel measure")
+    assert "Other audits" in page and own.count("<svg") == 1 and "stroke-dasharray" in own
+    assert guidance.topic("novel_measure").advice
+
+
+@pytest.mark.parametrize(
+    ("audit_id", "part"),
+    [
+        ("consent_validity", "Stop using"),
+        ("pending_withdrawals", "Erase now"),
+        ("erased_returned", "backup"),
+        ("terms_changed", "new terms"),
+        ("withdrawal_sensitivity", "withdrawn feedback"),
+        ("policy_share", "Train the policy again"),
+        ("pairwise_kappa", "what the flagged rater was shown"),
+        ("copying", "keep only one"),
+        ("duplicate_raters", "two pseudonyms"),
+        ("marginal_homogeneity", "what each label means"),
+        ("rasch_severity", "Correct for severity"),
+        ("severity", "explain it again"),
+        ("rater_fit", "noise"),
+        ("drift", "first and the last"),
+        ("fatigue", "breaks"),
+        ("central_tendency", "both ends"),
+        ("straight_lining", "longest run"),
+        ("halo", "one criterion"),
+        ("anchoring", "random order"),
+        ("position_bias", "two sides"),
+        ("tie_excess", "task before the rater"),
+        ("intra_rater", "clear"),
+        ("item_controversy", "instructions"),
+        ("simpson", "stratum"),
+        ("group_bias", "leaving a group out"),
+        ("group_cohesion", "leaving a group out"),
+        ("truth_inference", "inferred labels"),
+        ("icc", "instructions"),
+        ("kendall_w", "instructions"),
+        ("agreement_bootstrap", "instructions"),
+    ],
+)
+def test_each_audit_has_advice_of_its_own(audit_id, part):
+    assert part in guidance.topic(audit_id).advice
+
+
+def test_what_scrolls_can_be_reached_and_what_is_a_picture_has_words(page):
+    parsed = Page(page)
+    regions = [tag for tag, name, value in parsed.attributes if (name, value) == ("class", "scroll")]
+    focusable = [tag for tag, name, value in parsed.attributes if (name, value) == ("tabindex", "0")]
+    assert len(focusable) == len(regions) + parsed.tags.count("pre")
+    assert {"header", "nav", "main", "footer"} <= set(parsed.tags)
+    n_drawn = parsed.tags.count("svg")
+    assert n_drawn == sum(value == "img" for _, name, value in parsed.attributes if name == "role")
+    assert sum(name == "alt" for _, name, _ in parsed.attributes) == parsed.tags.count("img")
+    assert all("SQL" in one or "row" in one or "rater" in one for one in re.findall("<summary>(.*?)</", page))
+
+
+def test_pictures_of_disputed_steps_are_embedded(report):
+    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+    steps = [one | {"picture": dot} for one in report["figures"]["disputed"]]
+    page = html.render_report(report | {"figures": report["figures"] | {"disputed": steps}})
+    assert check(page).tags.count("img") == len(steps) > 1
+    assert f"What raters saw at step {steps[0]['step']} of episode {steps[0]['episode_id']}" in page
+    left_out = report["figures"] | {"pictures_note": "No-v0 has no pictures"}
+    assert "No picture: No-v0 has no pictures." in html.render_report(report | {"figures": left_out})
+
+
+def shades(page, scheme):
+    """The page's own colours by name; the first block is the light scheme's, the second the dark's."""
+    blocks = re.findall(r":root \{(.*?)\}", page, re.DOTALL)
+    return {name: value for name, value in re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[scheme])}
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_text_has_contrast_in_both_schemes(page, scheme):
+    colours = shades(page, scheme)
+    for ground in ("page", "card", "tint"):
+        for ink in ("ink", "quiet", "link"):
+            assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+    for kind in ("bad", "unsure", "good"):
+        assert contrast(colours[kind], colours[f"{kind}-tint"]) >= 4.5
+        assert contrast(colours[kind], colours["page"]) >= 3, "the edge of a card"
+    assert contrast(colours["ink"], colours["bad-tint"]) >= 4.5
 
 
 def test_too_few_data_is_no_all_clear(document_of):
@@ -160,14 +276,16 @@ def test_too_few_data_is_no_all_clear(document_of):
 @pytest.mark.parametrize("n_raters", [0, 1, 200])
 def test_empty_small_and_large_logs(document_of, n_raters):
     built = document_of(Panel(n_raters, 40 if n_raters else 0))
-    page = check(html.render_report(built))
-    assert page.tags.count("tr") < 10 * html.MOST_TABLE_ROWS
+    text = html.render_report(built)
+    page = check(text)
+    assert page.tags.count("tr") < 15 * html.MOST_TABLE_ROWS
     if n_raters == 200:
         assert "all of them are in report.json" in page.text
+        assert len(text) < 800_000
 
 
 def test_report_without_any_audit(report):
-    bare = document.build.__globals__["_summary"]([], set())
+    bare = document.build(FACTS, [], FigureData())["summary"]
     check(html.render_report(report | {"audits": [], "summary": bare}))
 
 
@@ -215,13 +333,13 @@ def test_markup_in_prose_is_only_code():
     ("value", "text"), [(None, "–"), (-0.0001, "0.000"), (-0.5, "−0.500"), (1.0, "1.000"), (1234.0, "1,234")]
 )
 def test_numbers_are_printed_alike(value, text):
-    assert html._number(value) == text
+    assert words.number(value) == text
 
 
 def test_receipt_says_what_went_what_stays_and_whom_to_ask():
     page = check(html.render_receipt(receipt()))
     text = " ".join(page.text.split())
-    for words in (
+    for phrase in (
         "Your feedback has been deleted",
         "1,310 answers of yours, in 4 files.",
         "4 March 2026, 09:12 UTC",
@@ -233,7 +351,7 @@ def test_receipt_says_what_went_what_stays_and_whom_to_ask():
         "Whom to ask",
         "e-9c41d2",
     ):
-        assert words in text
+        assert phrase in text
 
 
 def test_receipt_does_not_claim_what_is_not_so():

@@ -172,6 +172,9 @@ def test_nothing_is_left_and_the_same_search_found_it_before(
         "log/ledger/entries.jsonl",
         "log/reports/one/report.json",
         "log/reports/one/report.html",
+        "log/reports/one/report.md",
+        "log/reports/one/report-rows.csv",
+        "log/reports/one/report-raters.csv",
         "policies/all/manifest.json",
         "policies/all/CARD.md",
     }

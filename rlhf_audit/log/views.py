@@ -20,8 +20,7 @@ from rlhf_audit.log import encryption, keys, policy_rows, reader, viewed
 from rlhf_audit.log.layout import SEALED, Layout
 from rlhf_audit.log.store import Log
 
-# The columns of the views that read files, also where there is no file yet.
-_COLUMNS: Mapping[str, Mapping[str, str]] = {
+COLUMNS: Mapping[str, Mapping[str, str]] = {
     "episode_rows": {
         "session_id": "VARCHAR",
         "episode_id": "VARCHAR",
@@ -70,6 +69,7 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = {
         "rater_id": "VARCHAR",
     },
 }
+"""The columns of the views that read files, also where there is no file yet; in DuckDB's types."""
 
 _HIVE = "hive_partitioning = true, hive_types = {'rater_id': VARCHAR}"
 
@@ -100,7 +100,7 @@ def _views(
     log: Log, files: viewed.Files, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None
 ) -> str:
     parts = []
-    for view, columns in _COLUMNS.items():
+    for view, columns in COLUMNS.items():
         selects = [
             select
             for kind, paths in files.items()
@@ -119,9 +119,13 @@ def _views(
     ]
     values = f"VALUES {', '.join(made)}" if made else "SELECT '', '', 0 WHERE false"
     parts.append(f"CREATE VIEW policy_manifests(path, rater_id, rows) AS {values};")
-    text = resources.files("rlhf_audit.log").joinpath("views.sql").read_text("utf-8")
-    text = text.replace("$as_of", f"TIMESTAMPTZ {_quoted(to_text(as_of))}")
+    text = text_of_views().replace("$as_of", f"TIMESTAMPTZ {_quoted(to_text(as_of))}")
     return "\n".join([*parts, text])
+
+
+def text_of_views() -> str:
+    """Return views.sql."""
+    return resources.files("rlhf_audit.log").joinpath("views.sql").read_text("utf-8")
 
 
 def _selects(kind: viewed.Kind, paths: Sequence[Path], *, sealed: bool) -> list[str]:
@@ -143,7 +147,7 @@ def _selects(kind: viewed.Kind, paths: Sequence[Path], *, sealed: bool) -> list[
         f"{_quoted(kind.env_id)} AS env_id"
         if name == "env_id" and kind.env_id
         else f"{name if kept.get(name, True) else 'NULL'}::{sql_type} AS {name}"
-        for name, sql_type in _COLUMNS[kind.view].items()
+        for name, sql_type in COLUMNS[kind.view].items()
     ]
     return [f"SELECT {', '.join(columns)} FROM read_parquet({_listed(paths)}, hive_partitioning = false)"]
 

@@ -38,7 +38,7 @@ purposes AS (
 in_part AS (  -- who withdrew and left something standing
   SELECT DISTINCT rater_id
   FROM grants
-  WHERE state IN ('given', 'expired') AND len(purposes) > 0
+  WHERE state IN ('given', 'expired') AND array_length(purposes) > 0
     AND rater_id NOT IN (
       SELECT f.rater_id
       FROM feedback AS f JOIN grants AS g ON g.grant_id = f.grant_id AND g.rater_id = f.rater_id

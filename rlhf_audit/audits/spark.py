@@ -1,0 +1,274 @@
+"""The same audits on Spark: on this machine, or on a cluster that sees the log's files under the same path.
+
+What the ledger says (grants, sessions, withdrawals …) is small: DuckDB makes those views from the lines that
+were checked, and Spark is handed their rows. Feedback, steps and episodes Spark reads itself, from the sealed
+Parquet files that the ledger names, through the very text of log/views.sql: one definition of consent.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rlhf_audit.audits import dialect
+from rlhf_audit.audits.prepared import Prepared
+from rlhf_audit.errors import DamagedError, UsageError
+from rlhf_audit.log import viewed, views
+from rlhf_audit.log.store import Log
+
+_BY_SPARK = ("episodes", "steps", "feedback", "usable", "usable_for_training", "usable_for_audit")
+"""Views of log/views.sql that read sealed files, each after those that it reads."""
+
+_TYPES = {"VARCHAR": "string", "TIMESTAMPTZ": "timestamp", "DOUBLE[]": "array<double>"}
+"""Spark's names of DuckDB's types, where they differ."""
+
+_SETTINGS = {
+    "spark.ui.enabled": "false",
+    "spark.sql.session.timeZone": "UTC",
+    # A cast or a division that fails is NULL, as in DuckDB's TRY_CAST; `dialect` sees to infinities.
+    "spark.sql.ansi.enabled": "false",
+    # `rater_id` comes from the folders' names: a text, whatever it looks like.
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    # What is shuffled through temporary files is people's answers.
+    "spark.io.encryption.enabled": "true",
+    "spark.authenticate": "true",
+    "spark.network.crypto.enabled": "true",
+    "spark.log.level": "ERROR",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+
+class SparkEngine:
+    """The views of a log in Spark.
+
+    Args:
+        log: Not sealed: Spark has none of the raters' keys.
+        as_of: Consent, expiry and deadlines are judged at this moment.
+        master: Spark's name of where to run.
+
+    Raises:
+        UsageError: The extra is not installed, there is no Java, or the log is sealed.
+        DamagedError: No cluster answers there.
+        LogError: The log can't be read.
+
+    Determinism:
+        Sums are not sorted: rows agree with DuckDB's to 1e-9, not to the bit.
+    """
+
+    def __init__(self, log: Log, as_of: datetime, master: str) -> None:
+        _check(log)
+        self._connection = views.connect(log, as_of)
+        try:
+            self._spark = _session(master)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._made: set[str] = set()
+        self._asked = 0
+        self._files = viewed.files(log)
+        self._feedback = log.layout.feedback
+        self._texts = {
+            name: body
+            for name, body in re.findall(r"CREATE VIEW (\w+) AS\n(.*?);\n", views.text_of_views() + "\n", re.S)
+            if name in _BY_SPARK
+        }
+
+    def __enter__(self) -> "SparkEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the cluster back."""
+        self._spark.stop()
+        self._connection.close()
+
+    def prepare(self, one: Prepared) -> None:
+        """Make what several audits read.
+
+        Raises:
+            LogError: A sealed file can't be read.
+        """
+        with self._told():
+            self._kept(self._frame(one.sql)).createOrReplaceTempView(one.name)
+        self._made.add(one.name)
+
+    def table(self, sql: str) -> pa.Table:
+        """Return the rows of one SELECT as columns, and raise as ``prepare`` does."""
+        with self._told():
+            return self._frame(sql).toArrow()
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        """Return the rows, by column name, and raise as ``table`` does."""
+        rows: list[dict[str, Any]] = self.table(sql).to_pylist()
+        return rows
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        from py4j.protocol import Py4JError
+        from pyspark.errors import PySparkException
+
+        try:
+            yield
+        except (PySparkException, Py4JError) as error:
+            # Where all files are whole it is a bug in the audit.
+            raise views.damaged_file(self._connection) or error from error
+
+    def _frame(self, sql: str) -> Any:
+        for name in sorted(dialect.tables(sql) - self._made):
+            self._make(name)
+        self._asked += 1
+        *before, last = dialect.parts(sql, f"part_{self._asked}_")
+        for part in before:
+            frame = self._spark.sql(part.sql)
+            (self._kept(frame) if part.shared else frame).createOrReplaceTempView(part.name)
+        frame = self._spark.sql(last.sql)
+        for part in before:
+            self._spark.catalog.dropTempView(part.name)
+        return frame
+
+    def _kept(self, frame: Any) -> Any:
+        """Make a frame's rows now, and keep them in the executors.
+
+        A frame that is merely cached is still planned anew, with all that it reads, wherever it is read: of
+        parts that read each other twice, in ever so many copies.
+        """
+        return frame.localCheckpoint()
+
+    def _make(self, name: str) -> None:
+        """Make a view of the log, and first those that it reads; what is none is a name of the SELECT's own."""
+        if name in self._made:
+            return
+        if name in self._texts:
+            self._made.add(name)
+            self._frame(self._texts[name]).createOrReplaceTempView(name)
+        elif name in views.COLUMNS:
+            self._made.add(name)
+            self._read(name)
+        elif name in _small(self._connection):
+            self._made.add(name)
+            rows = _plain(views.query(self._connection, f"SELECT * FROM {name}"))
+            self._handed_over(rows).createOrReplaceTempView(name)
+
+    def _handed_over(self, rows: pa.Table) -> Any:
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        # PySpark makes no frame of an Arrow table without rows.
+        return self._spark.createDataFrame(*((rows,) if len(rows) else ([], from_arrow_schema(rows.schema))))
+
+    def _read(self, view: str) -> None:
+        """Make one of the three views that read files."""
+        columns = views.COLUMNS[view]
+        frames = [
+            self._parquet(kind, paths).selectExpr(*_selected(kind, columns))
+            for kind, paths in self._files.items()
+            if kind.view == view
+        ]
+        if not frames:
+            shape = ", ".join(f"`{name}` {_type(kind)}" for name, kind in columns.items())
+            frames = [self._spark.createDataFrame([], shape)]
+        whole = frames[0]
+        for frame in frames[1:]:
+            whole = whole.unionAll(frame)
+        whole.createOrReplaceTempView(view)
+
+    def _parquet(self, kind: viewed.Kind, paths: Sequence[Path]) -> Any:
+        reader = self._spark.read
+        if kind.view == "feedback_rows":
+            reader = reader.option("basePath", f"file://{self._feedback.resolve()}")
+        return reader.parquet(*map(_address, paths))
+
+
+def _selected(kind: viewed.Kind, columns: Mapping[str, str]) -> list[str]:
+    """Return the view's columns; what is no vector or no single number is NULL there, as in views.py."""
+    kept = {"observation": kind.vector, "final_observation": kind.vector, "action": kind.number}
+    if kind.view == "feedback_rows":
+        kept = {}
+    found = []
+    for name, sql_type in columns.items():
+        value = f"`{name}`" if kept.get(name, True) else "NULL"
+        if name == "env_id" and kind.env_id:
+            value = "'" + kind.env_id.replace("'", "\\'") + "'"
+        found.append(f"CAST({value} AS {_type(sql_type)}) AS `{name}`")
+    return found
+
+
+def _address(path: Path) -> str:
+    """Return a path as Spark takes it: nothing in it is a pattern, or stands for another character."""
+    return "file://" + re.sub(r"([\\*?\[\]{}])", r"\\\1", str(path.resolve()))
+
+
+def _type(sql_type: str) -> str:
+    return _TYPES.get(sql_type, sql_type)
+
+
+def _small(connection: Any) -> set[str]:
+    found = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    return {name for (name,) in found} - {"ledger_lines", "sealed_slices"}
+
+
+def _plain(rows: pa.Table) -> pa.Table:
+    """Return rows without types that Spark does not know (DuckDB's JSON)."""
+    fields = [
+        pa.field(field.name, field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type)
+        for field in rows.schema
+    ]
+    return rows.cast(pa.schema(fields))
+
+
+def _check(log: Log) -> None:
+    if log.is_sealed:
+        raise UsageError(
+            "a sealed log can't be read by Spark",
+            seen="answers that are encrypted under each rater's key",
+            needed="a log that `init` made without --sealed; keys never leave this machine",
+            fix="leave --engine spark out",
+        )
+    try:
+        import pyspark
+        import sqlglot  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "the engine spark is not installed",
+            seen=f"no module {error.name}",
+            needed="the extra spark: PySpark and sqlglot",
+            fix="pip install 'rlhf-audit[spark]'",
+        ) from error
+    del pyspark
+    home = os.environ.get("JAVA_HOME")
+    if not shutil.which("java") and not (home and (Path(home) / "bin" / "java").exists()):
+        raise UsageError(
+            "the engine spark needs Java",
+            seen="no program java, and no JAVA_HOME that has one",
+            needed="Java 17",
+            fix="apt install openjdk-17-jre-headless",
+        )
+
+
+def _session(master: str) -> Any:
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master(master).appName("rlhf-audit")
+    for name, value in _SETTINGS.items():
+        builder = builder.config(name, value)
+    try:
+        spark = builder.getOrCreate()
+        parallel = spark.sparkContext.defaultParallelism
+    except (PySparkException, Py4JError) as error:
+        raise DamagedError(
+            "Spark could not be started",
+            seen=str(error).strip().split("\n")[0][:160],
+            needed=f"a Spark master at {master!r}, of the same version as PySpark here",
+            fix="--master 'local[*]', to run on this machine",
+        ) from error
+    spark.conf.set("spark.sql.shuffle.partitions", str(max(4, 2 * parallel)))
+    return spark

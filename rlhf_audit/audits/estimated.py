@@ -5,8 +5,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from rlhf_audit.audits import estimated_agreement, estimated_truth
+
 Estimator = Callable[[pa.Table, Mapping[str, float]], list[dict[str, Any]]]
 """Takes the SELECT's columns and the audit's parameters; returns the rows that a SELECT alone would give."""
 
-ESTIMATORS: Mapping[str, Estimator] = {}
+ESTIMATORS: Mapping[str, Estimator] = {
+    "bootstrap_agreement": estimated_agreement.bootstrap_agreement,
+    "complete_block_agreement": estimated_agreement.complete_block_agreement,
+    "item_controversy": estimated_truth.item_controversy,
+    "marginal_homogeneity": estimated_agreement.marginal_homogeneity,
+    "truth_inference": estimated_truth.truth_inference,
+}
 """By the name that a header's ``estimator`` gives."""

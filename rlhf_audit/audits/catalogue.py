@@ -16,7 +16,12 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "panel": (
         "agreement",
         "scaled_agreement",
+        "bootstrap_agreement",
+        "complete_block_agreement",
         "pairwise_kappa",
+        "marginal_homogeneity",
+        "truth_inference",
+        "item_controversy",
     ),
     "raters": (
         "constant_rater",

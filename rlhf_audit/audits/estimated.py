@@ -5,12 +5,24 @@ from typing import Any
 
 import pyarrow as pa
 
-from rlhf_audit.audits import estimated_groups, estimated_pairs, position_rows, rasch_rows
+from rlhf_audit.audits import (
+    estimated_agreement,
+    estimated_groups,
+    estimated_pairs,
+    estimated_truth,
+    position_rows,
+    rasch_rows,
+)
 
 Estimator = Callable[[pa.Table, Mapping[str, float]], list[dict[str, Any]]]
 """Takes the SELECT's columns and the audit's parameters; returns the rows that a SELECT alone would give."""
 
 ESTIMATORS: Mapping[str, Estimator] = {
+    "bootstrap_agreement": estimated_agreement.bootstrap_agreement,
+    "complete_block_agreement": estimated_agreement.complete_block_agreement,
+    "item_controversy": estimated_truth.item_controversy,
+    "marginal_homogeneity": estimated_agreement.marginal_homogeneity,
+    "truth_inference": estimated_truth.truth_inference,
     "group_bias": estimated_groups.group_bias,
     "group_cohesion": estimated_groups.group_cohesion,
     "position_bias": position_rows.rows,

@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.int64]
 TOLERANCE = 1e-9
 """Change of the log-likelihood in one step of EM that ends it."""
 
-_MOST_STEPS = 100_000
+MOST_STEPS = 100_000
 _NEVER = 1e-300
 """Stands for a probability of 0, whose logarithm there is none of."""
 
@@ -92,9 +92,9 @@ def fit(
     n_items: int,
     n_raters: int,
     n_labels: int,
-    tolerance: float = TOLERANCE,
+    most_steps: int = MOST_STEPS,
 ) -> Fit:
-    """Maximise the likelihood by EM from the shares of each item's answers, to ``tolerance``.
+    """Maximise the likelihood by EM from the shares of each item's answers, until a step gains less than 1e-9.
 
     Two steps of EM give the direction and length of a longer one (SQUAREM), which is taken only if the
     likelihood does not fall by it. Gains are summed item by item, so that they are exact to far below the
@@ -104,6 +104,8 @@ def fit(
         items: ``(n,)`` whole numbers below ``n_items``; an item may be answered again by the same rater.
         raters: ``(n,)``, below ``n_raters``.
         labels: ``(n,)``, below ``n_labels``.
+        most_steps: Where the model does not fit, the likelihood is flat and EM all but endless: so many steps
+            end it, not converged.
 
     Determinism:
         The same bits for every order of the rows. Raters are added up in the order of their numbers: number
@@ -114,11 +116,11 @@ def fit(
     expected = _expect(answers, now)
     gains: list[float] = []
     converged = not len(answers.weight)
-    while not converged and len(gains) < _MOST_STEPS:
+    while not converged and len(gains) < most_steps:
         first = _maximise(answers, expected.truth, n_labels)
         expected_1 = _expect(answers, first)
         gains.append(_gain(answers, expected, expected_1))
-        converged = abs(gains[-1]) < tolerance
+        converged = abs(gains[-1]) < TOLERANCE
         if converged:
             now, expected = first, expected_1
             break

@@ -79,73 +79,6 @@ def normal_p(value: float, se: float) -> float:
     return float(2 * stats.norm.sf(abs(value / se)))
 
 
-def alpha(items: list[list[float]]) -> tuple[float, float]:
-    """Krippendorff's nominal alpha by its coincidence matrix; Gwet's standard error as irrCAC has it."""
-    tables = [Counter(values) for values in items if len(values) >= 2]
-    labels = sorted({label for table in tables for label in table})
-    coincidences = {(c, k): 0.0 for c in labels for k in labels}
-    for table in tables:
-        for c in labels:
-            for k in labels:
-                coincidences[c, k] += table[c] * (table[k] - (c == k)) / (table.total() - 1)
-    n_c = {c: sum(coincidences[c, k] for k in labels) for c in labels}
-    total = sum(n_c.values())
-    differ = sum(o for (c, k), o in coincidences.items() if c != k) / total
-    chance = sum(n_c[c] * n_c[k] for c in labels for k in labels if c != k) / (total * (total - 1))
-    value = 1 - differ / chance
-
-    n = len(tables)
-    m = np.array([table.total() for table in tables])
-    usual = m.mean()
-    share = np.array([n_c[c] / total for c in labels])
-    given = np.array([[table[c] for c in labels] for table in tables])
-    pairs = (given * (given - 1)).sum(axis=1) / (usual * (m - 1))
-    observed, expected = pairs.mean(), float(share @ share)
-    corrected = observed * (1 - 1 / total) + 1 / total
-    plain = (observed - expected) / (1 - expected)
-    excess = (m - usual) / usual
-    first = (pairs - corrected * excess - expected) / (1 - expected)
-    second = (given @ share / usual - expected * excess - expected) / (1 - expected)
-    linear = first - 2 * (1 - plain) * second
-    return value, float(math.sqrt(((linear - plain) ** 2).sum() / (n * (n - 1))))
-
-
-def ac1(items: list[list[float]]) -> tuple[float, float]:
-    """Gwet's AC1 and its standard error (Handbook, 2014), single ratings included."""
-    tables = [Counter(values) for values in items]
-    labels = sorted({label for table in tables for label in table})
-    n, n_paired = len(tables), sum(table.total() >= 2 for table in tables)
-    share = {c: mean(table[c] / table.total() for table in tables) for c in labels}
-    chance = sum(p * (1 - p) for p in share.values()) / (len(labels) - 1)
-    agreeing = [pair_agreement(table) for table in tables]
-    value = (sum(a for a in agreeing if a is not None) / n_paired - chance) / (1 - chance)
-    linear = []
-    for table, a in zip(tables, agreeing, strict=True):
-        own = 0.0 if a is None else n / n_paired * (a - chance) / (1 - chance)
-        by_chance = sum(table[c] * (1 - share[c]) for c in labels) / table.total() / (len(labels) - 1)
-        linear.append(own - 2 * (1 - value) * (by_chance - chance) / (1 - chance))
-    return value, math.sqrt(sum((x - value) ** 2 for x in linear) / (n * (n - 1)))
-
-
-def pair_agreement(table: Counter[float]) -> float | None:
-    m = table.total()
-    return None if m < 2 else sum(c * (c - 1) for c in table.values()) / (m * (m - 1))
-
-
-def agreement(rows: Sequence[Mapping[str, Any]]) -> dict[str, Expected]:
-    items = [[rating.value for rating in group] for group in by_item(last_ratings(rows)).values()]
-    paired = [a for values in items if (a := pair_agreement(Counter(values))) is not None]
-    n = len(paired)
-    if n < 2:
-        return {}
-    percent = mean(paired), stdev(paired) / math.sqrt(n)
-    found = {"percent": percent}
-    if len({value for values in items for value in values}) > 1:
-        found |= {"alpha": alpha(items), "AC1": ac1(items)}
-    result = {name: around(n, *pair) for name, pair in found.items()}
-    return {name: row._replace(upper=min(row.upper or 0.0, 1.0)) for name, row in result.items()}
-
-
 def kappa(pairs: list[tuple[float, float]]) -> tuple[float, float] | None:
     """Cohen's kappa and the standard error of Fleiss, Cohen and Everitt (1969), in their own three parts."""
     n = len(pairs)
@@ -269,7 +202,6 @@ def too_fast(rows: Sequence[Mapping[str, Any]], n_min: int = 30) -> dict[str, Ex
 
 
 ORACLES: dict[str, Callable[[Sequence[Mapping[str, Any]]], dict[str, Expected]]] = {
-    "agreement": agreement,
     "pairwise_kappa": pairwise_kappa,
     "severity": severity,
     "constant_rater": constant_rater,
@@ -281,3 +213,7 @@ from audit_oracle_raters import RATERS  # noqa: E402  (it uses what is above)
 
 ORACLES |= RATERS
 """The two audits of consent are judged by their case folders alone: they count, they do not estimate."""
+
+from audit_oracle_panel import PANEL  # noqa: E402  (it uses what is above)
+
+ORACLES |= PANEL

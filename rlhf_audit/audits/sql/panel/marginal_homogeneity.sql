@@ -1,0 +1,73 @@
+/*
+id = "marginal_homogeneity"
+question = "Do two raters who judged the same items give each label equally often?"
+severity = "warning"
+reads = ["items", "ratings"]
+grain = "one pair of raters, `rater/rater` (of another panel, see agreement, `rater/rater:panel`); with three labels or more also the pair by three other tests, `rater/rater Stuart-Maxwell`, `… Bhapkar`, `… Bowker`"
+n_min = 10
+n_counts = "items that the two answered differently"
+value = "of all items that both rated, the share that the one rated higher less the share that the other did, without sign (Stuart-Maxwell, Bhapkar: the largest difference of a label's share; Bowker: of two mirrored cells)"
+flag = "the pair itself, or its Stuart-Maxwell row: the value reaches the threshold and q <= .05; the other two are printed, never flagged"
+estimator = "marginal_homogeneity"
+caveats = [
+  "Who of the two is the higher is read from severity: raters differ in level more often than not, and a rater who is far from all makes as many pairs as there are raters.",
+  "Of two labels Stuart-Maxwell and Bowker are the same test as that of the pair, and Bhapkar's is n X / (n - X) of its X: one row says all.",
+  "The largest of several differences has no interval here.",
+  "A panel of more than `max_labels` different labels is left out.",
+]
+references = ["Stuart 1955", "Maxwell 1970", "Bhapkar 1966", "Bowker 1948", "Bishop, Fienberg and Holland 1975 (rater bias, as in R's irr)"]
+
+[params.threshold]
+type = "float"
+default = 0.05
+meaning = "difference that matters"
+
+[params.max_labels]
+type = "int"
+default = 10
+meaning = "most different labels of a panel (ours)"
+
+[test]
+distribution = "given"
+hypothesis = "the two raters give each label equally often"
+family = "test"
+*/
+WITH panels AS (  -- items are numbered panel by panel
+  SELECT
+    row_number() OVER (ORDER BY kind, objective) AS panel, min(item) AS first_item, max(item) AS last_item,
+    CASE
+      WHEN kind = 'rating' AND coalesce(objective, 'correct') = 'correct' THEN ''
+      WHEN kind = 'rating' THEN concat(':', objective)
+      WHEN coalesce(objective, 'correct') = 'correct' THEN concat(':', kind)
+      ELSE concat(':', kind, ' ', objective)
+    END AS suffix
+  FROM items
+  GROUP BY kind, objective
+),
+members AS (
+  SELECT panel, suffix, first_item, last_item, count(DISTINCT value) AS n_labels
+  FROM ratings JOIN panels ON item BETWEEN first_item AND last_item
+  GROUP BY panel, suffix, first_item, last_item
+),
+raters AS (
+  SELECT rater_id, row_number() OVER (ORDER BY rater_id) AS rater FROM (SELECT DISTINCT rater_id FROM ratings) AS names
+),
+given AS (
+  SELECT panel, CAST(rater AS INTEGER) AS rater, item, value AS label
+  FROM ratings JOIN raters USING (rater_id)
+    JOIN members ON item BETWEEN first_item AND last_item
+  WHERE n_labels <= $max_labels
+),
+cells AS (  -- the contingency table of each pair
+  SELECT x.panel, x.rater AS a, y.rater AS b, x.label AS va, y.label AS vb, count(*) AS c
+  FROM given AS x JOIN given AS y ON x.item = y.item AND x.rater < y.rater
+  GROUP BY x.panel, x.rater, y.rater, x.label, y.label
+)
+SELECT
+  CAST(cells.panel AS INTEGER) AS panel,
+  CAST(a AS BIGINT) * 1000000 + b AS pair,
+  concat(one.rater_id, '/', other.rater_id, suffix) AS subject,
+  va AS label_a,
+  vb AS label_b,
+  c
+FROM cells JOIN members USING (panel) JOIN raters AS one ON one.rater = a JOIN raters AS other ON other.rater = b

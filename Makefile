@@ -15,7 +15,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
 .PHONY: demo test check bench bench-record bench-erase docs sweep-learning sweep-kill sweep-faults sweep-tamper sweep-long sweep-erasure \
-  sweep-golden peers clean
+  sweep-golden sweep-audits peers clean
 
 demo: $(STAMP)
 	$(VENV)/bin/rlhf-audit demo demo
@@ -80,6 +80,9 @@ sweep-erasure: $(STAMP)
 
 sweep-golden: $(STAMP)
 	$(PYTHON) -m pytest -n 2 -m sweep -k "golden or every_space"
+
+sweep-audits: $(STAMP)
+	$(PYTHON) -m pytest -s -m sweep -k sweep tests/audits
 
 # One environment for each library that an export is opened in: some of them can't live together.
 PEERS := .peers

@@ -16,7 +16,7 @@ Columns = dict[str, Any]
 ACCURACY = 0.9
 RATING_HABITS = (
     "always-yes", "random", "inverted", "fast", "repeats", "favours-1", "lenient", "severe", "drifts",
-    "tires", "leans",
+    "tires", "leans", "contrasts",
 )  # fmt: skip
 SCALE_HABITS = ("middle", "ends", "high")
 COMPARISON_HABITS = ("first", "ties")
@@ -79,14 +79,17 @@ def _with_habit(
     elif habit == "severe":
         value = seen & (coin > 0.8)
     elif habit == "drifts":
-        value = seen | (coin < 1.2 * progress)
+        # no more and more seldom, then yes more and more often
+        lean = 0.8 * (2 * progress - 1)
+        value = np.where(lean < 0, seen & (coin > -lean), seen | (coin < lean))
     elif habit == "tires":
-        value = np.where(coin < 1.2 * progress, ~truth, truth)
-    elif habit == "leans":
-        # errs as before: the error of one answer is carried to the next
-        error = (random.random(n) < 0.3).astype(int) * np.where(coin < 0.5, 1, -1)
+        value = np.where(coin < 0.8 * progress, ~truth, truth)
+    elif habit in ("leans", "contrasts"):
+        # the error of one answer is carried to the next, or turned round
+        turn = 1 if habit == "leans" else -1
+        error = (random.random(n) < 0.4).astype(int) * np.where(random.random(n) < 0.5, 1, -1)
         for i in range(1, n):
-            error[i] = error[i - 1] if coin[i] < 0.6 else error[i]
+            error[i] = turn * error[i - 1] if coin[i] < 0.85 else error[i]
         value = np.where(error == 1, True, np.where(error == -1, False, truth))
     return value.astype(float), latency_s
 

@@ -4,7 +4,7 @@ question = "Does a rater favour, or disfavour, one action of the agent, whatever
 severity = "warning"
 reads = ["ratings"]
 grain = "one rater and one action, `rater:action`"
-n_min = 100
+n_min = 50
 n_counts = "items with that action, of the rater, that somebody else rated too"
 value = "mean of (own label - mean of the others' labels) where the agent took the action, less the same where it did not"
 flag = "|value| and its distance from the panel's median for the action both reach the threshold, at least `n_other` items with other actions, and q <= .05"

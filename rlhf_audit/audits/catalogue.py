@@ -10,7 +10,10 @@ from rlhf_audit.errors import UsageError, near
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "consent": (
         "consent_validity",
+        "use_without_consent",
         "pending_withdrawals",
+        "erased_returned",
+        "terms_changed",
         "withdrawal_sensitivity",
     ),
     "panel": (

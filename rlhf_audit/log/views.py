@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from rlhf_audit.clock import to_text
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import encryption, keys, policy_rows, reader, viewed
+from rlhf_audit.log import encryption, keys, policy_rows, reader, returned, viewed
 from rlhf_audit.log.layout import SEALED, Layout
 from rlhf_audit.log.store import Log
 
@@ -119,6 +119,8 @@ def _views(
     ]
     values = f"VALUES {', '.join(made)}" if made else "SELECT '', '', 0 WHERE false"
     parts.append(f"CREATE VIEW policy_manifests(path, rater_id, rows) AS {values};")
+    back = ", ".join(f"({_quoted(kind)}, {n}::BIGINT)" for kind, n in returned.count(log).items())
+    parts.append(f"CREATE VIEW returned(kind, n) AS VALUES {back};")
     text = text_of_views().replace("$as_of", f"TIMESTAMPTZ {_quoted(to_text(as_of))}")
     return "\n".join([*parts, text])
 

@@ -24,6 +24,11 @@ SELECT body->>'session_id' AS session_id,
        noted_at AS sealed_at
 FROM ledger WHERE event = 'session';
 
+CREATE VIEW terms AS
+SELECT body->>'terms_sha256' AS terms_sha256, (body->>'version')::BIGINT AS version, noted_at AS added_at,
+       seq = max(seq) OVER () AS newest
+FROM ledger WHERE event = 'terms';
+
 CREATE VIEW erasures AS
 SELECT body->>'rater_id' AS rater_id,
        min(noted_at) AS begun_at,

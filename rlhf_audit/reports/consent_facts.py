@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
+from rlhf_audit.audits import runner
 from rlhf_audit.clock import to_text
 from rlhf_audit.reports.facts import ConsentSpell, WithdrawalFacts
 from rlhf_audit.types import ConsentState, Purpose
@@ -57,10 +58,12 @@ class Consents:
         grants: dict[str, list[_Grant]],
         withdrawals: dict[str, list[_Withdrawal]],
         erased: frozenset[str],
+        settled: frozenset[str] = frozenset(),
     ) -> None:
         self._grants = grants
         self._withdrawals = withdrawals
         self.erased = erased
+        self._settled = settled
 
     @property
     def hidden(self) -> frozenset[str]:
@@ -157,7 +160,7 @@ class Consents:
         return [
             (rater_id, made)
             for rater_id, several in sorted(self._withdrawals.items())
-            if rater_id not in self.erased
+            if rater_id not in self.erased and rater_id not in self._settled
             for made in several
         ]
 
@@ -182,4 +185,7 @@ def read_consents(connection: duckdb.DuckDBPyConnection) -> Consents:
     erased = connection.execute(
         "SELECT rater_id FROM erasures UNION SELECT rater_id FROM withdrawals WHERE erased_at IS NOT NULL"
     ).fetchall()
-    return Consents(dict(grants), dict(withdrawals), frozenset(rater_id for (rater_id,) in erased))
+    # In part, and nothing that was made for it before holds them any more: nothing is left to be done.
+    (pending,) = runner.run(connection, ["pending_withdrawals"])
+    settled = frozenset(row.subject for row in pending.rows if row.note.startswith("settled"))
+    return Consents(dict(grants), dict(withdrawals), frozenset(rater_id for (rater_id,) in erased), settled)

@@ -195,7 +195,7 @@ def alpha_half(paired: list[audit_oracle.Rating]) -> float:
 
 def policy_share(case: Path) -> dict[str, Expected]:
     def rows(name: str) -> list[dict[str, Any]]:
-        return audit_panel.read_csv(case / f"{name}.csv") if (case / f"{name}.csv").exists() else []
+        return rows_of(case, name)
 
     named = {g["rater_id"] for g in rows("grants") if g["state"] == "given" and "audit" in g["purposes"]}
     found: dict[str, Expected] = {}
@@ -209,6 +209,72 @@ def policy_share(case: Path) -> dict[str, Expected]:
     return found
 
 
+def rows_of(case: Path, name: str) -> list[dict[str, Any]]:
+    return audit_panel.read_csv(case / f"{name}.csv") if (case / f"{name}.csv").exists() else []
+
+
+def texts(row: dict[str, Any], name: str) -> list[str]:
+    return [text for text in row.get(name, "").strip("[]").split(", ") if text]
+
+
+def use_without_consent(case: Path) -> dict[str, Expected]:
+    made = [
+        (r, "training", row["trained_at"])
+        for row in rows_of(case, "policies")
+        for r in texts(row, "rater_ids")
+    ]
+    made += [
+        (r, "audit", row["made_at"]) for row in rows_of(case, "reports") for r in texts(row, "rater_ids")
+    ]
+    made += [
+        (r, row["purpose"], row["made_at"])
+        for row in rows_of(case, "exports")
+        for r in texts(row, "rater_ids")
+    ]
+    gone = {row["rater_id"] for row in rows_of(case, "erasures")}
+
+    def lawful(rater: str, purpose: str, at: str) -> bool:
+        return any(
+            grant["rater_id"] == rater
+            and purpose in texts(grant, "asked_purposes")
+            and grant["state"] not in ("refused", "invalidated")
+            and grant["given_at"] <= at < grant["expires_at"]
+            and not any(
+                w["rater_id"] == rater
+                and purpose in texts(w, "purposes")
+                and grant["given_at"] <= w["withdrawn_at"] < at
+                for w in rows_of(case, "withdrawals")
+            )
+            for grant in rows_of(case, "grants")
+        )
+
+    found = {}
+    for rater in {rater for rater, *_ in made} - gone:
+        own = [thing for thing in made if thing[0] == rater]
+        found[rater] = Expected(len(own), float(sum(not lawful(*thing) for thing in own)), None, None, None)
+    return found
+
+
+def terms_changed(case: Path) -> dict[str, Expected]:
+    newest = {row["terms_sha256"] for row in rows_of(case, "terms") if row["newest"] == "true"}
+    standing = [grant for grant in rows_of(case, "grants") if grant["state"] == "given"] if newest else []
+    found = {}
+    for rater in {grant["rater_id"] for grant in standing}:
+        own = [grant["terms_sha256"] not in newest for grant in standing if grant["rater_id"] == rater]
+        found[rater] = Expected(len(own), float(sum(own)), None, None, None)
+    return found
+
+
+def erased_returned(case: Path) -> dict[str, Expected]:
+    gone = {row["rater_id"]: row["erased_at"] for row in rows_of(case, "erasures") if "erased_at" in row}
+    back = sum(int(row["n"]) for row in rows_of(case, "returned"))
+    for name, column in (("policies", "trained_at"), ("reports", "made_at"), ("exports", "made_at")):
+        for row in rows_of(case, name):
+            if name == "exports" or row["state"] == "current":
+                back += sum(r in gone and row[column] > gone[r] for r in texts(row, "rater_ids"))
+    return {"all": Expected(len(gone), float(back), None, None, None)} if gone or back else {}
+
+
 def on_ratings(oracle: Callable[[Any], dict[str, Expected]]) -> Callable[[Path], dict[str, Expected]]:
     return lambda case: oracle(audit_panel.read_csv(case / "given.csv"))
 
@@ -218,6 +284,9 @@ CASE_ORACLES: dict[str, Callable[[Path], dict[str, Expected]]] = {
     "duplicate_raters": on_ratings(audit_oracle_pairs.duplicate_raters),
     "intra_rater": on_ratings(audit_oracle_pairs.intra_rater),
     "policy_share": policy_share,
+    "use_without_consent": use_without_consent,
+    "terms_changed": terms_changed,
+    "erased_returned": erased_returned,
     "withdrawal_sensitivity": withdrawal_sensitivity,
     "group_bias": group_bias,
     "group_cohesion": group_cohesion,

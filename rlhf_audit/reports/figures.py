@@ -24,6 +24,7 @@ MOST_COEFFICIENTS = 12
 MOST_LINES = 5
 _MOST_FAINT_LINES = 40
 _LEAST_IN_BIN = 3
+_LONGEST = 28
 _LINES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", "-"))
 _LINE_COLOURS = (ORANGE, BLUE, GREEN, PINK, OLIVE)
 
@@ -51,6 +52,9 @@ def intervals(uid: str, audit: Mapping[str, Any], topic: Topic, scripted: Collec
     title, rows = audit["title"], [row for row in audit["rows"] if _is_judged(row)]
     if not rows:
         return Figure(None, f"No figure: too few data to draw {title[:1].lower()}{title[1:]}.")
+    if any(row["lower"] is not None for row in rows):
+        # What has no interval beside such as have is something else, a test of them all perhaps.
+        rows = [row for row in rows if row["lower"] is not None or row["flagged"]]
     shown = _most_telling(rows, topic.neutral)
     shown.sort(key=lambda row: (-row["value"], row["subject"]))
     marks = [_mark(row, scripted) for row in shown]
@@ -248,7 +252,9 @@ def _mark(row: Row, scripted: Collection[str], behind: str = "") -> Mark:
 
 
 def _spoken(subject: str, scripted: Collection[str]) -> str:
-    return plain(named(subject, scripted))
+    whole = named(subject, scripted)
+    # Of a pair both names are worth more than what they are.
+    return plain(whole if len(whole) <= _LONGEST else subject, _LONGEST)
 
 
 def _is_judged(row: Row) -> bool:

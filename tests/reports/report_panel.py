@@ -40,7 +40,7 @@ _TABLES = {
     "exports": """path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR, purpose VARCHAR,
         told_at TIMESTAMPTZ""",
     "erasures": "rater_id VARCHAR, begun_at TIMESTAMPTZ, erased_at TIMESTAMPTZ, halted BOOLEAN",
-    "files": "path VARCHAR, rater_id VARCHAR",
+    "files": "path VARCHAR, rater_id VARCHAR, session_id VARCHAR, rows BIGINT",
 }
 
 Label = Callable[[bool, int, float, np.random.Generator], bool]
@@ -94,12 +94,13 @@ class Panel:
                 connection.register("given", pa.table(columns, [str(place) for place in range(len(columns))]))
                 connection.execute(f"INSERT INTO {name} SELECT * FROM given")
         names = ",".join(f"'{rater_id}'" for rater_id in gone) or "''"
-        connection.execute(
-            f"""CREATE VIEW usable_for_audit AS SELECT * FROM feedback given
-            WHERE rater_id NOT IN ({names}) AND kind <> 'skip' AND NOT EXISTS (
-              SELECT 1 FROM feedback later
-              WHERE later.session_id = given.session_id AND later.supersedes = given."row")"""
-        )
+        for view, kinds in (("usable_for_audit", "kind <> 'skip'"), ("skips_for_audit", "kind = 'skip'")):
+            connection.execute(
+                f"""CREATE VIEW {view} AS SELECT * FROM feedback given
+                WHERE rater_id NOT IN ({names}) AND {kinds} AND NOT EXISTS (
+                  SELECT 1 FROM feedback later
+                  WHERE later.session_id = given.session_id AND later.supersedes = given."row")"""
+            )
         return connection
 
     def _unusable(self) -> list[str]:
@@ -142,7 +143,9 @@ class Panel:
                     *(shown + timedelta(seconds=latency), latency, row, None, None, None, 1, None),
                 )
             )
-        self.rows["files"].append((f"feedback/rater_id={rater_id}/s-{number + 1:04d}.parquet", rater_id))
+        session_id = f"s-{number + 1:04d}"
+        path = f"feedback/rater_id={rater_id}/{session_id}.parquet"
+        self.rows["files"].append((path, rater_id, session_id, len(self.truth)))
 
     def _trouble(self) -> None:
         """One each: withdrawn and overdue, withdrawn, erased, withdrawn from training only, expired."""

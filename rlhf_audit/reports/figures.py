@@ -97,11 +97,7 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
     """Return how each rater's answers move from their first to their last, against the other raters."""
     shared = any(point["n_shared"] >= _LEAST_IN_BIN for point in bins)
     key, count = ("residual", "n_shared") if shared else ("mean", "n")
-    lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for point in bins:
-        if point[count] >= _LEAST_IN_BIN:
-            lines[point["rater_id"]].append(((point["first"] + point["last"]) / 2, point[key]))
-    lines = {rater_id: line for rater_id, line in lines.items() if len(line) >= 2}
+    lines = _lines(bins, key, count)
     if not lines:
         return Figure(None, "No figure: no rater has answered often enough to see a drift.")
     moved = {rater_id: abs(line[-1][1] - line[0][1]) for rater_id, line in lines.items()}
@@ -149,6 +145,15 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
     )
     text = f"{len(lines)} raters. Flagged: {spoken or 'none'}."
     return Figure(draw(uid, "Drift from first to last answer", text, 3.2, paint), caption.rstrip())
+
+
+def _lines(bins: Sequence[Row], key: str, count: str) -> dict[str, list[tuple[float, float]]]:
+    """Return each rater's line, of the places with enough answers; of two such places at least."""
+    lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for point in bins:
+        if point[count] >= _LEAST_IN_BIN:
+            lines[point["rater_id"]].append(((point["first"] + point["last"]) / 2, point[key]))
+    return {rater_id: line for rater_id, line in lines.items() if len(line) >= 2}
 
 
 def _range(lines: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float, float]]:

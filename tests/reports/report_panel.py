@@ -40,7 +40,7 @@ _TABLES = {
     "exports": """path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR, purpose VARCHAR,
         told_at TIMESTAMPTZ""",
     "erasures": "rater_id VARCHAR, begun_at TIMESTAMPTZ, erased_at TIMESTAMPTZ, halted BOOLEAN",
-    "files": "path VARCHAR, rater_id VARCHAR, session_id VARCHAR, rows BIGINT",
+    "files": "path VARCHAR, rater_id VARCHAR, \"rows\" BIGINT",
 }
 
 Label = Callable[[bool, int, float, np.random.Generator], bool]
@@ -143,9 +143,8 @@ class Panel:
                     *(shown + timedelta(seconds=latency), latency, row, None, None, None, 1, None),
                 )
             )
-        session_id = f"s-{number + 1:04d}"
-        path = f"feedback/rater_id={rater_id}/{session_id}.parquet"
-        self.rows["files"].append((path, rater_id, session_id, len(self.truth)))
+        path = f"feedback/rater_id={rater_id}/s-{number + 1:04d}.parquet"
+        self.rows["files"].append((path, rater_id, len(self.truth)))
 
     def _trouble(self) -> None:
         """One each: withdrawn and overdue, withdrawn, erased, withdrawn from training only, expired."""

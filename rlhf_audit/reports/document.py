@@ -237,10 +237,17 @@ def _by_rater(found: Sequence[Mapping[str, Any]], raters: set[str]) -> list[dict
     """
     gathered: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     of = {audit["id"]: audit for audit in found}
-    for audit in found:
-        for row in audit["rows"]:
-            for rater_id in subject_raters(row["subject"], raters) if row["flagged"] else ():
-                gathered.setdefault(rater_id, {}).setdefault(audit["id"], []).append(row)
+    about = [
+        (audit["id"], row, subject_raters(row["subject"], raters))
+        for audit in found
+        for row in audit["rows"]
+        if row["flagged"]
+    ]
+    alone = {names[0] for _, _, names in about if len(names) == 1}
+    for audit_id, row, names in about:
+        # Of two of whom one is flagged alone, it is that one whom the pair's finding is about.
+        for rater_id in [name for name in names if name in alone] or names:
+            gathered.setdefault(rater_id, {}).setdefault(audit_id, []).append(row)
     merged = [_profile(rater_id, rows, of) for rater_id, rows in gathered.items()]
     return sorted(
         merged,

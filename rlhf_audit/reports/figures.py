@@ -24,6 +24,7 @@ MOST_COEFFICIENTS = 12
 MOST_LINES = 5
 _MOST_FAINT_LINES = 40
 _LEAST_IN_BIN = 3
+_LONGEST = 28
 _LINES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", "-"))
 _LINE_COLOURS = (ORANGE, BLUE, GREEN, PINK, OLIVE)
 
@@ -51,6 +52,9 @@ def intervals(uid: str, audit: Mapping[str, Any], topic: Topic, scripted: Collec
     title, rows = audit["title"], [row for row in audit["rows"] if _is_judged(row)]
     if not rows:
         return Figure(None, f"No figure: too few data to draw {title[:1].lower()}{title[1:]}.")
+    if any(row["lower"] is not None for row in rows):
+        # What has no interval beside such as have is something else, a test of them all perhaps.
+        rows = [row for row in rows if row["lower"] is not None or row["flagged"]]
     shown = _most_telling(rows, topic.neutral)
     shown.sort(key=lambda row: (-row["value"], row["subject"]))
     marks = [_mark(row, scripted) for row in shown]
@@ -93,11 +97,7 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
     """Return how each rater's answers move from their first to their last, against the other raters."""
     shared = any(point["n_shared"] >= _LEAST_IN_BIN for point in bins)
     key, count = ("residual", "n_shared") if shared else ("mean", "n")
-    lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for point in bins:
-        if point[count] >= _LEAST_IN_BIN:
-            lines[point["rater_id"]].append(((point["first"] + point["last"]) / 2, point[key]))
-    lines = {rater_id: line for rater_id, line in lines.items() if len(line) >= 2}
+    lines = _lines(bins, key, count)
     if not lines:
         return Figure(None, "No figure: no rater has answered often enough to see a drift.")
     moved = {rater_id: abs(line[-1][1] - line[0][1]) for rater_id, line in lines.items()}
@@ -145,6 +145,15 @@ def drift(uid: str, bins: Sequence[Row], flagged: Collection[str], scripted: Col
     )
     text = f"{len(lines)} raters. Flagged: {spoken or 'none'}."
     return Figure(draw(uid, "Drift from first to last answer", text, 3.2, paint), caption.rstrip())
+
+
+def _lines(bins: Sequence[Row], key: str, count: str) -> dict[str, list[tuple[float, float]]]:
+    """Return each rater's line, of the places with enough answers; of two such places at least."""
+    lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for point in bins:
+        if point[count] >= _LEAST_IN_BIN:
+            lines[point["rater_id"]].append(((point["first"] + point["last"]) / 2, point[key]))
+    return {rater_id: line for rater_id, line in lines.items() if len(line) >= 2}
 
 
 def _range(lines: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float, float]]:
@@ -248,7 +257,9 @@ def _mark(row: Row, scripted: Collection[str], behind: str = "") -> Mark:
 
 
 def _spoken(subject: str, scripted: Collection[str]) -> str:
-    return plain(named(subject, scripted))
+    whole = named(subject, scripted)
+    # Of a pair both names are worth more than what they are.
+    return plain(whole if len(whole) <= _LONGEST else subject, _LONGEST)
 
 
 def _is_judged(row: Row) -> bool:

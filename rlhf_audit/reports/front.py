@@ -12,7 +12,7 @@ from typing import Any
 from rlhf_audit.clock import from_text
 from rlhf_audit.reports import guidance
 
-MOST_DEADLINES, MOST_RATERS, MOST_OTHERS = 4, 6, 4
+MOST_DEADLINES, MOST_RATERS, MOST_OTHERS = 3, 5, 3
 _SOON = timedelta(days=30)
 
 Finding = Mapping[str, Any]

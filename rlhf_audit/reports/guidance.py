@@ -34,6 +34,7 @@ class Topic:
         picture: The figure that shows it.
         neutral: The value that means "nothing to see", drawn as a line.
         apart: The threshold is a distance from the neutral value, to both sides, not a value itself.
+        compared: Names of parameters that the value is compared with, of whichever there are.
     """
 
     words: tuple[str, ...]
@@ -41,6 +42,7 @@ class Topic:
     picture: Picture = Picture.INTERVALS
     neutral: float | None = None
     apart: bool = False
+    compared: tuple[str, ...] = ("threshold", "low", "high")
 
     def limits(self, parameters: Mapping[str, float]) -> list[float]:
         """Return where the audit's thresholds lie on the axis of its value.
@@ -48,15 +50,12 @@ class Topic:
         >>> Topic((), "", neutral=0.5, apart=True).limits({"threshold": 0.05, "n_min": 30})
         [0.45, 0.55]
         """
-        given = [parameters[name] for name in _LIMITS if name in parameters]
+        given = [parameters[name] for name in self.compared if name in parameters]
         if not self.apart:
             return given
         centre = self.neutral or 0.0
         return [round(centre + sign * limit, 12) for limit in given for sign in (-1, 1)]
 
-
-_LIMITS = ("threshold", "low", "high")
-"""Parameters of any audit that its value is compared with."""
 
 FAMILIES: Mapping[str, str] = {
     "consent": "Consent and withdrawal",
@@ -94,7 +93,7 @@ _TOPICS = (
         ("sensitivity",),
         "State next to every result that it rests on withdrawn feedback, and how far it moves without.",
         neutral=0.0,
-        apart=True,
+        compared=(),
     ),
     Topic(
         ("terms",),

@@ -17,8 +17,8 @@ from rlhf_audit.reports.figures import Row, left_out, marked, named
 from rlhf_audit.reports.svg import Figure, draw
 
 MOST_RATERS = 400
-MOST_NAMED = 40
-_MOST_LABELS = 26
+MOST_NAMED = 24
+_MOST_LABELS = 22
 _MOST_WITH_NUMBERS = 12
 _DARK_FROM = 0.6
 # Purple against orange, in steps that can be told apart when printed in grey, too.
@@ -54,7 +54,11 @@ def heat_map(uid: str, rows: Sequence[Row], scripted: Collection[str]) -> Figure
     caption = (
         "Agreement of each two raters beyond chance (Cohen's kappa); raters who answer alike stand side by "
         "side, so that groups show as blocks. Empty: the same rater, or too few shared steps. "
-        + ("Named are the raters that are flagged, or else agree least. " if len(shown) > MOST_NAMED else "")
+        + (
+            "Named, as far as there is room, are the raters that are flagged, or else agree least. "
+            if len(shown) > MOST_NAMED
+            else ""
+        )
         + left_out(len(shown), len(ranked), "lowest median first", "raters")
     )
     height = 1.9 + min(2.6, 0.2 * len(shown) + 0.6) if len(shown) <= MOST_NAMED else 3.6
@@ -92,7 +96,7 @@ def _side_by_side(ranked: Sequence[str], kappas: Mapping[tuple[str, str], float]
 
 def _thinned(shown: Sequence[str], labels: Sequence[str], wanted: Collection[str]) -> list[str]:
     """Return the labels of those wanted, as far as none comes too near to the one before."""
-    least = max(1, round(len(shown) / 32))
+    least = max(1, -(-len(shown) // 24))
     kept, last = [], -least
     for place, (rater_id, label) in enumerate(zip(shown, labels, strict=True)):
         near = place - last < least

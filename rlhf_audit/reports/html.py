@@ -21,7 +21,7 @@ from rlhf_audit.reports.heat_map import heat_map
 from rlhf_audit.reports.svg import Figure
 
 MOST_TABLE_ROWS = 60
-FIRST_TABLE_ROWS, MOST_KEYS = 12, 4
+FIRST_TABLE_ROWS, MOST_KEYS = 12, 7
 MOST_FINDINGS = 200
 """Rows of one audit that the page holds; of findings more, as they are what it is for."""
 
@@ -144,7 +144,10 @@ def _key_rows(audit: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     judged = [row for row in judged if row["flagged"] or row["lower"] is not None or row["p"] is not None]
     judged.sort(key=lambda row: (not row["flagged"], *surest_first(row)))
     few = audit["family"] in _WHOLE and len(judged) <= MOST_KEYS
-    return judged if few else judged[:1]
+    if few:
+        return judged
+    # Without a test nothing says which row is nearest to a finding.
+    return [row for row in judged[:1] if row["flagged"] or row["p"] is not None]
 
 
 def _row_groups(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:

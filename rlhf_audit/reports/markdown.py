@@ -10,8 +10,9 @@ from rlhf_audit.reports.front import Front, front
 from rlhf_audit.reports.words import chance, day, interval, many, moment, sure, told, value, visible, whole
 
 MOST_ROWS = 20
-# Not the hyphen within: an erasure searches for pseudonyms as they are.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~=:@]|^-)")
+# Signs that mean something anywhere, at a line's start, or in what would become a link. Not the hyphen
+# within: an erasure searches for pseudonyms as they are.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]#|~@]|^[-+=]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 _CODE = re.compile(r"`([^`]+)`")
 
 Row = Mapping[str, Any]
@@ -42,7 +43,7 @@ def safe(text: str) -> str:
     r"""Return text that Markdown shows as it is: nothing is a link, a tag or a sign.
 
     >>> safe("[x](y) <b>")
-    '\\[x\\]\\(y\\) &lt;b&gt;'
+    '\\[x\\](y) &lt;b&gt;'
     """
     flat = " ".join(visible(text).split())
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

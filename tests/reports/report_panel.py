@@ -94,12 +94,13 @@ class Panel:
                 connection.register("given", pa.table(columns, [str(place) for place in range(len(columns))]))
                 connection.execute(f"INSERT INTO {name} SELECT * FROM given")
         names = ",".join(f"'{rater_id}'" for rater_id in gone) or "''"
-        connection.execute(
-            f"""CREATE VIEW usable_for_audit AS SELECT * FROM feedback given
-            WHERE rater_id NOT IN ({names}) AND kind <> 'skip' AND NOT EXISTS (
-              SELECT 1 FROM feedback later
-              WHERE later.session_id = given.session_id AND later.supersedes = given."row")"""
-        )
+        for view, kinds in (("usable_for_audit", "kind <> 'skip'"), ("skips_for_audit", "kind = 'skip'")):
+            connection.execute(
+                f"""CREATE VIEW {view} AS SELECT * FROM feedback given
+                WHERE rater_id NOT IN ({names}) AND {kinds} AND NOT EXISTS (
+                  SELECT 1 FROM feedback later
+                  WHERE later.session_id = given.session_id AND later.supersedes = given."row")"""
+            )
         return connection
 
     def _unusable(self) -> list[str]:

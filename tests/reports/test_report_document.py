@@ -197,7 +197,12 @@ def test_first_causes_are_taken_from_the_notes():
         {"audit": "pairwise_kappa", "title": "Pairwise kappa", "follows": False},
         {"audit": "severity", "title": "Severity", "follows": True},
     ]
-    assert by_rater["r-b"]["audit"] == "pairwise_kappa"
+    assert "r-b" not in by_rater, "the pair's finding is about the one who is flagged alone"
+    pair = document.build(facts, [result("pairwise_kappa", both)], FigureData())["summary"]["by_rater"]
+    assert [(one["rater_id"], one["audit"]) for one in pair] == [
+        ("r-a", "pairwise_kappa"),
+        ("r-b", "pairwise_kappa"),
+    ]
     # A cause that is not flagged itself is no cause to name.
     alone = document.build(facts, [result("severity", follows)], FigureData())["summary"]["by_rater"]
     assert [one["audit"] for one in alone] == ["severity"]

@@ -171,7 +171,7 @@ def test_the_first_page_is_short_whatever_was_found(document_of):
 def test_a_rater_is_told_of_once_with_the_first_cause(report):
     merged = report["summary"]["by_rater"]
     names = [one["rater_id"] for one in merged]
-    assert len(names) == len(set(names)) and set(names) == set(report["summary"]["raters_flagged"])
+    assert len(names) == len(set(names)) and set(names) <= set(report["summary"]["raters_flagged"])
     for one in merged:
         assert one["audit"] != "pairwise_kappa" or not one["also"], "the panel's audits name no cause"
 

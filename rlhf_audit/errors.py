@@ -76,6 +76,10 @@ class LogError(DamagedError):
     """A log, or a file in it, that is missing, damaged or of another format."""
 
 
+class LogChangedError(LogError):
+    """The log went on while it was read, and what was begun can't be read to its end: begin again."""
+
+
 class LedgerError(DamagedError):
     """The ledger does not check against its own signed checkpoint."""
 

@@ -102,6 +102,9 @@ class SparkEngine:
         with self._told():
             self._kept(self._frame(one.sql)).createOrReplaceTempView(one.name)
         self._made.add(one.name)
+        for name in one.spends:
+            self._spark.catalog.dropTempView(name)
+            self._made.discard(name)
 
     def table(self, sql: str) -> pa.Table:
         """Return the rows of one SELECT as columns, and raise as ``prepare`` does."""
@@ -213,7 +216,7 @@ def _type(sql_type: str) -> str:
 
 
 def _small(connection: Any) -> set[str]:
-    found = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    found = connection.execute("SELECT table_name FROM information_schema.tables").fetchall()
     return {name for (name,) in found} - {"ledger_lines", "sealed_slices"}
 
 

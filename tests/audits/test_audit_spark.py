@@ -10,7 +10,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import audit_cases
+import audit_panel
+import duckdb
 import pytest
 
 from rlhf_audit.audits import catalogue, dialect, prepared, runner, spark
@@ -57,6 +61,10 @@ def by_duckdb(log: Log, ids: Sequence[str] | None = None) -> tuple[AuditResult, 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    quickly(monkeypatch)
+
+
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a handful of rows: what is compiled and parted for millions costs more than it saves."""
     own = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
     monkeypatch.setattr(spark, "_SETTINGS", spark._SETTINGS | own | {"spark.sql.adaptive.enabled": "false"})
@@ -144,6 +152,39 @@ def test_every_audit_on_this_machine(quick: None) -> None:
     with spark.SparkEngine(log, log.clock.now(), "local[2]") as engine:
         found = runner.run_on(engine)
     agree(found, by_duckdb(log))
+
+
+class OnRows(spark.SparkEngine):
+    """Reads what a case folder holds, and no log."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, session: Any) -> None:
+        self._connection, self._spark = connection, session
+        self._made: set[str] = set()
+        self._asked = 0
+        self._texts, self._files = {}, {}
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        quickly(patch)
+        made = spark._session("local[1]")
+    yield made
+    made.stop()
+
+
+@pytest.mark.sweep
+@NEEDS_SPARK
+@pytest.mark.parametrize("case", audit_cases.CASES, ids=audit_cases.name)
+def test_every_case_folder(case: Path, session: Any) -> None:
+    tables = {
+        path.stem: audit_panel.read_csv(path)
+        for path in sorted(case.glob("*.csv"))
+        if path.stem not in ("given", "expected")
+    }
+    with audit_panel.connect(audit_panel.read_csv(case / "given.csv"), **tables) as connection:
+        found = runner.run_on(OnRows(connection, session), [case.parent.name])
+    agree(found, [audit_cases.run_case(case)])
 
 
 def _free_port() -> int:

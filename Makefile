@@ -14,8 +14,8 @@ export PIP_NO_INPUT := 1
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check bench bench-record bench-erase docs sweep-learning sweep-kill sweep-faults sweep-tamper sweep-long sweep-erasure \
-  sweep-golden sweep-audits peers clean
+.PHONY: demo test check bench bench-record bench-erase bench-audit docs sweep-learning sweep-kill sweep-faults \
+  sweep-tamper sweep-long sweep-erasure sweep-golden sweep-audits peers spark clean
 
 demo: $(STAMP)
 	$(VENV)/bin/rlhf-audit demo demo
@@ -42,6 +42,11 @@ bench-record: $(BENCH)/.installed
 
 bench-erase: $(BENCH)/.installed
 	$(BENCH)/bin/python -m benchmarks.erasing
+
+bench-audit: $(STAMP)
+	@set -e; for name in auditing audit_peers; do \
+	  if [ -f "benchmarks/$$name.py" ]; then $(PYTHON) -m "benchmarks.$$name"; fi; \
+	done
 
 $(BENCH)/.installed: $(STAMP) $(PINS)
 	rm -rf $(BENCH)
@@ -95,8 +100,17 @@ peers: $(STAMP)
 	done
 	RLHF_AUDIT_PEERS=$(CURDIR)/$(PEERS) $(PYTHON) -m pytest tests/exchange/test_exchange_peers.py
 
+# Spark, with PySpark's own Java libraries (400 MB) in an environment of its own; Java 17 comes from the system.
+SPARK := .spark
+
+spark: $(STAMP)
+	rm -rf $(SPARK)
+	$(PYTHON) -m venv $(SPARK)
+	$(SPARK)/bin/python -m pip install --quiet -c constraints.txt -e '.[spark,dev]'
+	$(SPARK)/bin/python -m pytest -n 0 tests/audits/test_audit_spark.py
+
 clean:
-	rm -rf $(VENV) $(BENCH) demo
+	rm -rf $(VENV) $(BENCH) $(SPARK) demo
 
 $(STAMP): pyproject.toml constraints.txt
 	@found=; for newest in 13 99; do for python in $(CANDIDATES); do \

@@ -6,7 +6,7 @@ raters by pseudonym only.
     RlhfAuditError
     ├── UsageError (2)          a wrong argument: unknown environment, rater, session, audit, algorithm
     ├── RefusedError (3)        not permitted: ConsentError, LockedError
-    ├── DamagedError (4)        cannot be read or written: LogError, LedgerError, StorageError
+    ├── DamagedError (4)        can't be read or written: LogError, LogChangedError, LedgerError, StorageError
     └── CheckFailedError (1)    a check did not hold: DigestMismatchError, ReplayError
 """
 
@@ -74,6 +74,10 @@ class DamagedError(RlhfAuditError):
 
 class LogError(DamagedError):
     """A log, or a file in it, that is missing, damaged or of another format."""
+
+
+class LogChangedError(LogError):
+    """The log went on while it was read, and what was begun can't be read to its end: begin again."""
 
 
 class LedgerError(DamagedError):

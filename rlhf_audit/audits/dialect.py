@@ -1,4 +1,4 @@
-"""The audits' SQL as Spark reads it: what sqlglot translates, and the few things whose meaning it leaves behind.
+"""The audits' SQL as Spark reads it: what sqlglot translates, and the few things that it does not.
 
 sqlglot is imported when it is needed: it comes with the extra ``spark``.
 """
@@ -53,7 +53,9 @@ def parts(sql: str, prefix: str) -> list[Part]:
             if table.name in seen:
                 known = seen[table.name]
                 reads[known] = reads.get(known, 0) + 1
-                table.set("alias", table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name)))
+                table.set(
+                    "alias", table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name))
+                )
                 table.set("this", exp.to_identifier(known))
         own = "" if cte is None else f"{prefix}{cte.alias}"
         if cte is not None:
@@ -173,7 +175,9 @@ def _ieee(node: Any) -> Any:
     infinity = exp.Cast(this=exp.Literal.string("Infinity"), to=exp.DataType.build("double"))
     without = exp.Mul(this=exp.Paren(this=node.this.copy()), expression=infinity)
     whole = exp.Case(
-        ifs=[exp.If(this=exp.EQ(this=node.expression.copy(), expression=exp.Literal.number(0)), true=without)],
+        ifs=[
+            exp.If(this=exp.EQ(this=node.expression.copy(), expression=exp.Literal.number(0)), true=without)
+        ],
         default=node.copy(),
     )
     return exp.Paren(this=whole)

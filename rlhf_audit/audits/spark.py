@@ -28,6 +28,9 @@ _BY_SPARK = ("episodes", "steps", "feedback", "usable", "usable_for_training", "
 _TYPES = {"VARCHAR": "string", "TIMESTAMPTZ": "timestamp", "DOUBLE[]": "array<double>"}
 """Spark's names of DuckDB's types, where they differ."""
 
+_LEAST_PARTS = 4
+"""Into how many parts rows are shuffled, at the least."""
+
 _SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.sql.session.timeZone": "UTC",
@@ -37,8 +40,6 @@ _SETTINGS = {
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     # What is shuffled through temporary files is people's answers.
     "spark.io.encryption.enabled": "true",
-    "spark.authenticate": "true",
-    "spark.network.crypto.enabled": "true",
     "spark.log.level": "ERROR",
     "spark.ui.showConsoleProgress": "false",
 }
@@ -75,7 +76,9 @@ class SparkEngine:
         self._feedback = log.layout.feedback
         self._texts = {
             name: body
-            for name, body in re.findall(r"CREATE VIEW (\w+) AS\n(.*?);\n", views.text_of_views() + "\n", re.S)
+            for name, body in re.findall(
+                r"CREATE VIEW (\w+) AS\n(.*?);\n", views.text_of_views() + "\n", re.S
+            )
             if name in _BY_SPARK
         }
 
@@ -99,6 +102,9 @@ class SparkEngine:
         with self._told():
             self._kept(self._frame(one.sql)).createOrReplaceTempView(one.name)
         self._made.add(one.name)
+        for name in one.spends:
+            self._spark.catalog.dropTempView(name)
+            self._made.discard(name)
 
     def table(self, sql: str) -> pa.Table:
         """Return the rows of one SELECT as columns, and raise as ``prepare`` does."""
@@ -143,7 +149,7 @@ class SparkEngine:
         return frame.localCheckpoint()
 
     def _make(self, name: str) -> None:
-        """Make a view of the log, and first those that it reads; what is none is a name of the SELECT's own."""
+        """Make a view of the log, after those that it reads; other names are the SELECT's own."""
         if name in self._made:
             return
         if name in self._texts:
@@ -210,14 +216,17 @@ def _type(sql_type: str) -> str:
 
 
 def _small(connection: Any) -> set[str]:
-    found = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    found = connection.execute("SELECT table_name FROM information_schema.tables").fetchall()
     return {name for (name,) in found} - {"ledger_lines", "sealed_slices"}
 
 
 def _plain(rows: pa.Table) -> pa.Table:
     """Return rows without types that Spark does not know (DuckDB's JSON)."""
     fields = [
-        pa.field(field.name, field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type)
+        pa.field(
+            field.name,
+            field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type,
+        )
         for field in rows.schema
     ]
     return rows.cast(pa.schema(fields))
@@ -270,5 +279,7 @@ def _session(master: str) -> Any:
             needed=f"a Spark master at {master!r}, of the same version as PySpark here",
             fix="--master 'local[*]', to run on this machine",
         ) from error
-    spark.conf.set("spark.sql.shuffle.partitions", str(max(4, 2 * parallel)))
+    spark.conf.set(
+        "spark.sql.shuffle.partitions", str(max(_LEAST_PARTS, 2 * parallel if parallel > 1 else 1))
+    )
     return spark

@@ -7,14 +7,17 @@ import typer
 
 from rlhf_audit.cli import _console, _tables
 from rlhf_audit.cli._options import AsJson, LogPath, open_log
-from rlhf_audit.errors import CheckFailedError, UsageError
+from rlhf_audit.errors import CheckFailedError, LogChangedError, UsageError
 from rlhf_audit.log.store import Log
 from rlhf_audit.types import AuditResult, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rlhf_audit.audits.runner import Overrides
+
+_TRIES = 4
+"""How often audits begin, where the log is merged under them."""
 
 EXAMPLE = "rlhf-audit audit study severity drift --set severity.threshold=0.3"
 
@@ -29,6 +32,10 @@ _Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="ID.param=V", help="Set a parameter of an audit.")
 ]
 _Engine = Annotated[Literal["duckdb", "spark"], typer.Option(help="What runs the SQL.")]
+_Master = Annotated[
+    str | None,
+    typer.Option(metavar="URL", show_default=False, help="Where Spark runs; on this machine if not told."),
+]
 _PrintSql = Annotated[
     bool, typer.Option("--print-sql", help="Print the text for any DuckDB shell; run nothing.")
 ]
@@ -50,6 +57,7 @@ def run(
     fail_on: _FailOn = "warning",
     settings: _Settings = None,
     engine: _Engine = "duckdb",
+    master: _Master = None,
     print_sql: _PrintSql = False,
     influence: _Influence = None,
     as_json: AsJson = False,
@@ -59,13 +67,13 @@ def run(
     Exits with 1 when there are findings.
     """
     from rlhf_audit.audits import runner
-    from rlhf_audit.log import views
 
-    if engine != "duckdb":
+    if master is not None and engine != "spark":
         raise UsageError(
-            f"the engine {engine} is not in this version",
-            needed="duckdb; spark comes with the extra spark in a later version",
-            fix="leave --engine out",
+            "only Spark has a master",
+            seen=f"--master, and the engine {engine}",
+            needed="--engine spark",
+            fix="leave --master out",
         )
     log = open_log(log_path)
     if listing:
@@ -73,13 +81,10 @@ def run(
     overrides = runner.parse_overrides(settings or [])
     if print_sql:
         return _print_sql(log, ids or None, overrides, as_json)
-    connection = views.connect(log, log.clock.now())
-    try:
-        with _console.Progress() as progress:
-            results = runner.run(connection, ids or None, overrides, progress.show)
-            results += _influence(log, influence or [], results, progress)
-    finally:
-        connection.close()
+    with _console.Progress() as progress:
+        where = master or "local[*]" if engine == "spark" else None
+        results = _results(log, where, ids or None, overrides, progress.show)
+        results = (*results, *_influence(log, influence or [], results, progress))
     text = "\n\n".join([*map(_told, results), *_in_all(results)])
     _console.emit("audit", log.ledger.head, _document(results), text, as_json)
     return CheckFailedError.exit_code if _fails(results, fail_on) else 0
@@ -97,6 +102,45 @@ def _influence(
     found = list(marks.flagged_raters(results)) if "flagged" in asked else []
     raters = dict.fromkeys([*(name for name in asked if name != "flagged"), *found])
     return (influence.measure(log, list(raters), progress=progress.count),)
+
+
+def _results(
+    log: Log,
+    master: str | None,
+    ids: "Sequence[str] | None",
+    overrides: "Overrides",
+    progress: "Callable[[str], None]",
+) -> "Sequence[AuditResult]":
+    """Run audits, and run them again where a writer beside has merged a file that they were to read.
+
+    Spark does it where there is a master, else DuckDB.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return _run(log, master, ids, overrides, progress)
+        except LogChangedError:
+            log.refreshed()
+    return _run(log, master, ids, overrides, progress)
+
+
+def _run(
+    log: Log,
+    master: str | None,
+    ids: "Sequence[str] | None",
+    overrides: "Overrides",
+    progress: "Callable[[str], None]",
+) -> "Sequence[AuditResult]":
+    from rlhf_audit.audits import runner, spark
+    from rlhf_audit.log import views
+
+    if master is not None:
+        with spark.SparkEngine(log, log.clock.now(), master) as engine:
+            return runner.run_on(engine, ids, overrides, progress)
+    connection = views.connect(log, log.clock.now())
+    try:
+        return runner.run(connection, ids, overrides, progress)
+    finally:
+        connection.close()
 
 
 def _document(results: "Sequence[AuditResult]") -> dict[str, Any]:

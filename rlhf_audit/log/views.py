@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from rlhf_audit.clock import to_text
-from rlhf_audit.errors import LogError
+from rlhf_audit.errors import LogChangedError, LogError
 from rlhf_audit.log import encryption, keys, policy_rows, reader, returned, viewed
 from rlhf_audit.log.layout import SEALED, Layout
 from rlhf_audit.log.store import Log
@@ -249,7 +249,7 @@ def _gone_on(layout: Layout, n_bytes: int) -> LogError | None:
     """Return what is told where the log has gone on since it was read: the file may be merged by now."""
     with contextlib.suppress(OSError):
         if layout.entries.stat().st_size != n_bytes:
-            return LogError(
+            return LogChangedError(
                 "the log has changed while it was read",
                 seen="a file that is not there any more, and new entries in the ledger",
                 needed="all of the files that the query began with",

@@ -69,7 +69,7 @@ CASES = {
     "session with a path": (lambda s: ["replay", s.log, "../../x"], 2, "session id"),
     "unknown audit": (lambda s: ["audit", s.log, "severty"], 2, "severity"),
     "unknown parameter": (lambda s: ["audit", s.log, "--set", "severity.x=1"], 2, "severity"),
-    "spark": (lambda s: ["audit", s.log, "--engine", "spark"], 2, "later version"),
+    "master without spark": (lambda s: ["audit", s.log, "--master", "local[1]"], 2, "--engine spark"),
     "unknown list": (lambda s: ["show", s.log, "sesions"], 2, "sessions"),
     "option that does not go": (lambda s: ["show", s.log, "ledger", "--session", "s-0001"], 2, "--session"),
     "algorithm without learn": (lambda s: [*record(s, s.raters["oracle"]), "--algorithm", "article"], 2),

@@ -87,7 +87,9 @@ def limit(draw: Draw, ids: list[str], n: int = 200_000) -> dict[str, float]:
     with audit_panel.connect() as connection:
         filled(connection, draw(np.random.default_rng(10**6), n), 0)
         results = runner.run(connection, ids)
-    return {row.subject.partition(":")[0]: row.value for r in results for row in r.rows if row.value is not None}
+    return {
+        row.subject.partition(":")[0]: row.value for r in results for row in r.rows if row.value is not None
+    }
 
 
 def held(shares: dict[str, float], least: float = BAND[0], most: float = BAND[1]) -> None:
@@ -121,7 +123,14 @@ def test_bootstrap_over_raters_sweep_audits() -> None:
         return answered(rng, n, right, 5)
 
     truth = limit(lambda rng, n: draw(rng, n, 400), ["bootstrap_agreement"], 60_000)
-    held(covered(draw, 300, ["bootstrap_agreement"], {"alpha over items and raters": truth["alpha over items and raters"]}))
+    held(
+        covered(
+            draw,
+            300,
+            ["bootstrap_agreement"],
+            {"alpha over items and raters": truth["alpha over items and raters"]},
+        )
+    )
 
 
 @pytest.mark.sweep
@@ -150,7 +159,11 @@ def test_intraclass_sweep_audits() -> None:
     true = {"1": 1 / 1.8, "2": 1 / 1.8, "3": 1 / 1.6}
     for seed in range(LOGS):
         rng = np.random.default_rng(seed)
-        item, rater, error = rng.normal(0, 1, (n, 1)), rng.normal(0, 0.2**0.5, (1, k)), rng.normal(0, 0.6**0.5, (n, k))
+        item, rater, error = (
+            rng.normal(0, 1, (n, 1)),
+            rng.normal(0, 0.2**0.5, (1, k)),
+            rng.normal(0, 0.6**0.5, (n, k)),
+        )
         nested = item + rng.normal(0, 0.8**0.5, (n, k))
         for name, estimate in {
             **{a: b for a, b in complete_blocks.intraclass(item + rater + error).items() if "(1" not in a},
@@ -197,7 +210,9 @@ def test_drawing_more_raters_makes_the_interval_wider() -> None:
         x = answered(rng, 400, np.tile(right, (2, 1)), 20)
         items, raters = np.nonzero(~np.isnan(x))
         draws = bootstrap.draw(items, raters, x[items, raters], 400, np.random.default_rng(0))
-        return tuple(float(np.ptp(np.quantile(d, [0.025, 0.975]))) for d in (draws.over_items, draws.over_both))
+        return tuple(
+            float(np.ptp(np.quantile(d, [0.025, 0.975]))) for d in (draws.over_items, draws.over_both)
+        )
 
     over_items, over_both = width(np.linspace(0.5, 1, 20))
     assert over_both > 2 * over_items

@@ -62,7 +62,9 @@ def complete_block_agreement(table: pa.Table, parameters: Mapping[str, float]) -
                 ends = {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
                 row |= ends | {"flagged": poor, "note": "poor" if poor else "ok"}
             else:
-                row["note"] = "insufficient" if len(items) < parameters["n_min"] else "all answers are the same"
+                row["note"] = (
+                    "insufficient" if len(items) < parameters["n_min"] else "all answers are the same"
+                )
             rows.append(row)
     return rows
 
@@ -86,17 +88,18 @@ def marginal_homogeneity(table: pa.Table, parameters: Mapping[str, float]) -> li
 
 def _row(subject: str, n: int) -> Row:
     return {
-        "subject": subject, "n": n, "value": None, "lower": None, "upper": None, "flagged": False, "note": "ok",
+        "subject": subject, "n": n, "value": None, "lower": None, "upper": None, "flagged": False,
+        "note": "ok",
     }  # fmt: skip
 
 
 def _scores(panel: Panel, max_ordinal: float) -> Array:
-    """Each label's place on its scale: two labels and values as they are, few by the midrank of their shares."""
+    """Each label's place on its scale: of few labels the midrank of their shares, else the value."""
     k = len(panel.scale)
     if k == 2:
         return np.array([0.0, 1.0])
     if k > max_ordinal:
-        return (panel.scale - panel.scale[0]) / (panel.scale[-1] - panel.scale[0])
+        return np.asarray((panel.scale - panel.scale[0]) / (panel.scale[-1] - panel.scale[0]))
     share = np.bincount(panel.labels, minlength=k) / len(panel.labels)
     return np.asarray(np.cumsum(share) - share / 2)
 
@@ -131,6 +134,9 @@ def _homogeneity(names: list[str], tables: Array, parameters: Mapping[str, float
                 "test": test,
             }
             if not test:
-                row |= {"lower": float(max(bias[i] - half[i], 0.0)), "upper": float(min(bias[i] + half[i], 1.0))}
+                row |= {
+                    "lower": float(max(bias[i] - half[i], 0.0)),
+                    "upper": float(min(bias[i] + half[i], 1.0)),
+                }
             rows.append(row)
     return rows

@@ -47,7 +47,13 @@ def item_controversy(table: pa.Table, parameters: Mapping[str, float]) -> list[R
 
 def _fit(panel: Panel, most_steps: float) -> dawid_skene.Fit:
     return dawid_skene.fit(
-        panel.items, panel.raters, panel.labels, panel.n_items, len(panel.names), len(panel.scale), int(most_steps)
+        panel.items,
+        panel.raters,
+        panel.labels,
+        panel.n_items,
+        len(panel.names),
+        len(panel.scale),
+        int(most_steps),
     )
 
 
@@ -79,7 +85,8 @@ def _accuracies(panel: Panel, fit: dawid_skene.Fit, n_min: int) -> list[Row]:
             _row(
                 f"{name}{panel.suffix}", int(n[i]), panel.number, note=note if enough[i] else "insufficient",
                 value=float(accuracy[i]), lower=float(lower[i]), upper=float(upper[i]),
-                flagged=low and bool(enough[i]), statistic=float((accuracy[i] - usual) / np.sqrt(variance[i])),
+                flagged=low and bool(enough[i]),
+                statistic=float((accuracy[i] - usual) / np.sqrt(variance[i])),
             )
         )  # fmt: skip
     return rows + _prevalences(panel, fit, n_min)
@@ -137,7 +144,11 @@ def _described(counts: Indices, scale: Array, margin: float) -> str:
     share = counts[counts > 0] / counts.sum()
     note = f"disputed; entropy {-float((share * np.log2(share)).sum()):.2f} bit; margin {margin:.2f}"
     peaks = _bimodality(np.repeat(scale, counts)) if len(scale) > 2 else None
-    return note if peaks is None else f"{note}; bimodality {peaks:.2f}" + (", several peaks" if peaks > _PEAKS else "")
+    return (
+        note
+        if peaks is None
+        else f"{note}; bimodality {peaks:.2f}" + (", several peaks" if peaks > _PEAKS else "")
+    )
 
 
 def _bimodality(x: Array) -> float | None:

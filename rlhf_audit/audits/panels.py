@@ -50,7 +50,7 @@ class Panel:
 
 
 def panels(table: pa.Table) -> Iterator[Panel]:
-    """Yield each panel of ``panel, rater, item, value, rater_id, suffix``; the texts stand in one row a rater."""
+    """Yield each panel of ``panel, rater, item, value, rater_id, suffix``, its texts in one row a rater."""
     numbers = table["panel"].to_numpy()
     for number in np.unique(numbers):
         rows = np.flatnonzero(numbers == number)
@@ -67,7 +67,9 @@ def _panel(number: int, table: pa.Table) -> Panel:
     rater = rater - lowest
     rank = _by_content(rater, items, labels.reshape(-1), len(scale))
     named = table.filter(pc.is_valid(table["rater_id"]))
-    texts = dict(zip(rank[named["rater"].to_numpy() - lowest].tolist(), named["rater_id"].to_pylist(), strict=True))
+    texts = dict(
+        zip(rank[named["rater"].to_numpy() - lowest].tolist(), named["rater_id"].to_pylist(), strict=True)
+    )
     return Panel(
         number=number,
         suffix=named["suffix"][0].as_py(),
@@ -84,7 +86,9 @@ def _by_content(
     rater: npt.NDArray[np.integer], items: npt.NDArray[np.integer], labels: Indices, n_labels: int
 ) -> Indices:
     """Return each rater's number by the sum of a hash of each rating."""
-    bits = (items.astype(np.uint64) * np.uint64(n_labels) + labels.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    bits = (items.astype(np.uint64) * np.uint64(n_labels) + labels.astype(np.uint64)) * np.uint64(
+        0x9E3779B97F4A7C15
+    )
     bits ^= bits >> np.uint64(29)
     bits *= np.uint64(0xBF58476D1CE4E5B9)
     bits ^= bits >> np.uint64(32)

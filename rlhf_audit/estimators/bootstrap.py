@@ -48,6 +48,8 @@ def draw(
         items: ``(n,)`` from 0; each has two ratings or more.
         raters: ``(n,)`` from 0.
         scores: ``(n,)``
+        n_draws: How many samples.
+        generator: Of every draw.
 
     Determinism:
         The same bits for every order of the rows, if raters are numbered by content.
@@ -75,7 +77,8 @@ def _item_sums(items: Indices, scores: Array) -> Array:
 def _alpha(sums: Array) -> Array:
     n, total, squares, apart = sums.T
     chance = 2 * (n * squares - total**2) / (n - 1)
-    return 1 - apart / np.where(chance > 0, chance, np.nan)
+    alpha: Array = 1 - apart / np.where(chance > 0, chance, np.nan)
+    return alpha
 
 
 def _parts(sums: Array, generator: np.random.Generator) -> Array:
@@ -99,7 +102,9 @@ def _over_raters(
         inside = np.isin(items, kept)
         items, raters, scores = items[inside], raters[inside], scores[inside]
     shape = (len(m), n_raters)
-    rows = [sparse.csr_matrix((data, (items, raters)), shape) for data in (np.ones(len(items)), scores, scores**2)]
+    rows = [
+        sparse.csr_matrix((data, (items, raters)), shape) for data in (np.ones(len(items)), scores, scores**2)
+    ]
     per_pair = sparse.diags(1 / (m - 1))
     ones, values, squares = rows
     met = (ones.T @ per_pair @ ones).toarray()
@@ -107,12 +112,16 @@ def _over_raters(
     apart = crossed + crossed.T - 2 * (values.T @ per_pair @ values).toarray()
     for table in (met, apart):
         np.fill_diagonal(table, 0.0)
-    own = np.stack([np.bincount(raters, x, n_raters) for x in (np.ones(len(items)), scores, scores**2)], axis=1)
+    own = np.stack(
+        [np.bincount(raters, x, n_raters) for x in (np.ones(len(items)), scores, scores**2)], axis=1
+    )
     weights = generator.multinomial(n_raters, np.full(n_raters, 1 / n_raters), n_draws).astype(np.float64)
     n, total, squared = (np.einsum("dr,r->d", weights, column) for column in own.T)
     observed, together = _quadratic(weights, apart), _quadratic(weights, met)
     chance = 2 * (n * squared - total**2) / (n * (n - 1))
-    return 1 - observed / np.where(together > 0, together, np.nan) / np.where(chance > 0, chance, np.nan), share
+    return 1 - observed / np.where(together > 0, together, np.nan) / np.where(
+        chance > 0, chance, np.nan
+    ), share
 
 
 def _quadratic(weights: Array, table: Array) -> Array:

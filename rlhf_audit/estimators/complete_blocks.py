@@ -64,7 +64,11 @@ def kendall(x: Array) -> tuple[Estimate, float, float]:
     ranks = stats.rankdata(x, axis=0)
     sums = ranks.sum(axis=1)
     scatter = 12 * float(((sums - sums.mean()) ** 2).sum())
-    ties = sum(float((count**3 - count).sum()) for column in x.T for count in [np.unique(column, return_counts=True)[1]])
+    ties = sum(
+        float((count**3 - count).sum())
+        for column in x.T
+        for count in [np.unique(column, return_counts=True)[1]]
+    )
     w = scatter / (k**2 * (n**3 - n) - k * ties)
     free = n - 1 - 2 / k
     f = (k - 1) * w / (1 - w) if w < 1 else np.inf

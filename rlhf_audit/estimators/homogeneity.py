@@ -49,7 +49,9 @@ def bowker(tables: Array) -> tuple[Array, Array]:
     upper = np.triu_indices(tables.shape[1], 1)
     one, other = tables[:, upper[0], upper[1]], tables[:, upper[1], upper[0]]
     both = one + other
-    return ((one - other) ** 2 / np.where(both > 0, both, 1)).sum(axis=1), (both > 0).sum(axis=1).astype(np.float64)
+    return ((one - other) ** 2 / np.where(both > 0, both, 1)).sum(axis=1), (both > 0).sum(axis=1).astype(
+        np.float64
+    )
 
 
 def rater_bias(tables: Array) -> tuple[Array, Array]:

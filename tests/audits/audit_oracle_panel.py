@@ -53,7 +53,12 @@ def gwet(x: np.ndarray, labels: list[float], w: np.ndarray) -> dict[str, tuple[f
     agreed = np.where(paired, weighted / np.where(paired, m * (m - 1), 1), 0.0)
     observed = agreed.sum() / paired.sum()
     share = (given / m[:, None]).mean(axis=0)
-    found = {"percent": (observed, math.sqrt(((agreed[paired] - observed) ** 2).sum() / (paired.sum() * (paired.sum() - 1))))}
+    found = {
+        "percent": (
+            observed,
+            math.sqrt(((agreed[paired] - observed) ** 2).sum() / (paired.sum() * (paired.sum() - 1))),
+        )
+    }
 
     def of(name: str, chance: float, by_item_chance: np.ndarray) -> None:
         value = (observed - chance) / (1 - chance)
@@ -135,8 +140,13 @@ def scaled_agreement(rows: Rows) -> dict[str, Expected]:
     if labels[0] >= 0:
         found["alpha ratio"] = krippendorff(given, weights("ratio", labels))
     n_k = given.sum(axis=0)
-    between = [[(n_k[min(c, k) : max(c, k) + 1].sum() - (n_k[c] + n_k[k]) / 2) for k in range(len(labels))] for c in range(len(labels))]
-    found["alpha ordinal"] = krippendorff(given, 1 - (np.array(between) * (1 - np.eye(len(labels)))) ** 2 / n_k.sum() ** 2)
+    between = [
+        [(n_k[min(c, k) : max(c, k) + 1].sum() - (n_k[c] + n_k[k]) / 2) for k in range(len(labels))]
+        for c in range(len(labels))
+    ]
+    found["alpha ordinal"] = krippendorff(
+        given, 1 - (np.array(between) * (1 - np.eye(len(labels)))) ** 2 / n_k.sum() ** 2
+    )
     if len(labels) > 20:
         found = {name: pair for name, pair in found.items() if name in ("alpha ordinal", "alpha interval")}
     return capped(n, found)
@@ -149,8 +159,13 @@ def bootstrap_agreement(rows: Rows) -> dict[str, Expected]:
     if n < 1 or len({v for row in x if (~np.isnan(row)).sum() >= 2 for v in row[~np.isnan(row)]}) < 2:
         return {}
     found = scaled_agreement(rows) if len(labels) > 2 else agreement(rows)
-    value = found["alpha" if len(labels) == 2 else "alpha ordinal" if len(labels) <= 10 else "alpha interval"].value
-    return {f"alpha {over}": Expected(n, value, math.nan, math.nan, None) for over in ("over items", "over items and raters")}
+    value = found[
+        "alpha" if len(labels) == 2 else "alpha ordinal" if len(labels) <= 10 else "alpha interval"
+    ].value
+    return {
+        f"alpha {over}": Expected(n, value, math.nan, math.nan, None)
+        for over in ("over items", "over items and raters")
+    }
 
 
 def complete_block_agreement(rows: Rows) -> dict[str, Expected]:
@@ -166,15 +181,24 @@ def complete_block_agreement(rows: Rows) -> dict[str, Expected]:
     ems = (wms * n * (k - 1) - jms * (k - 1)) / ((n - 1) * (k - 1))
     f = stats.f.ppf
     low1, high1 = bms / wms / f(0.975, n - 1, n * (k - 1)), bms / wms * f(0.975, n * (k - 1), n - 1)
-    low3, high3 = bms / ems / f(0.975, n - 1, (n - 1) * (k - 1)), bms / ems * f(0.975, (n - 1) * (k - 1), n - 1)
+    low3, high3 = (
+        bms / ems / f(0.975, n - 1, (n - 1) * (k - 1)),
+        bms / ems * f(0.975, (n - 1) * (k - 1), n - 1),
+    )
     icc2 = (bms - ems) / (bms + (k - 1) * ems + k * (jms - ems) / n)
     fj = jms / ems
-    v = (k - 1) * (n - 1) * (k * icc2 * fj + n * (1 + (k - 1) * icc2) - k * icc2) ** 2 / (
-        (n - 1) * k**2 * icc2**2 * fj**2 + (n * (1 + (k - 1) * icc2) - k * icc2) ** 2
+    v = (
+        (k - 1)
+        * (n - 1)
+        * (k * icc2 * fj + n * (1 + (k - 1) * icc2) - k * icc2) ** 2
+        / ((n - 1) * k**2 * icc2**2 * fj**2 + (n * (1 + (k - 1) * icc2) - k * icc2) ** 2)
     )
     up, down = f(0.975, n - 1, v), f(0.975, v, n - 1)
     rest = k * jms + (k * n - k - n) * ems
-    low2, high2 = n * (bms - up * ems) / (up * rest + n * bms), n * (down * bms - ems) / (rest + n * down * bms)
+    low2, high2 = (
+        n * (bms - up * ems) / (up * rest + n * bms),
+        n * (down * bms - ems) / (rest + n * down * bms),
+    )
     ranks = np.array([stats.rankdata(column) for column in x.T]).T
     ties = sum(c**3 - c for column in x.T for c in Counter(column).values())
     w = 12 * ((ranks.sum(axis=1) - k * (n + 1) / 2) ** 2).sum() / (k**2 * (n**3 - n) - k * ties)
@@ -183,11 +207,23 @@ def complete_block_agreement(rows: Rows) -> dict[str, Expected]:
     fl, fu = fw / f(0.975, a, (k - 1) * a), fw * f(0.975, (k - 1) * a, a)
     found = {
         "Kendall W": (w, fl / (fl + k - 1), fu / (fu + k - 1)),
-        "ICC(1,1)": ((bms - wms) / (bms + (k - 1) * wms), (low1 - 1) / (low1 + k - 1), (high1 - 1) / (high1 + k - 1)),
+        "ICC(1,1)": (
+            (bms - wms) / (bms + (k - 1) * wms),
+            (low1 - 1) / (low1 + k - 1),
+            (high1 - 1) / (high1 + k - 1),
+        ),
         "ICC(2,1)": (icc2, low2, high2),
-        "ICC(3,1)": ((bms - ems) / (bms + (k - 1) * ems), (low3 - 1) / (low3 + k - 1), (high3 - 1) / (high3 + k - 1)),
+        "ICC(3,1)": (
+            (bms - ems) / (bms + (k - 1) * ems),
+            (low3 - 1) / (low3 + k - 1),
+            (high3 - 1) / (high3 + k - 1),
+        ),
         "ICC(1,k)": ((bms - wms) / bms, 1 - 1 / low1, 1 - 1 / high1),
-        "ICC(2,k)": ((bms - ems) / (bms + (jms - ems) / n), k * low2 / (1 + (k - 1) * low2), k * high2 / (1 + (k - 1) * high2)),
+        "ICC(2,k)": (
+            (bms - ems) / (bms + (jms - ems) / n),
+            k * low2 / (1 + (k - 1) * low2),
+            k * high2 / (1 + (k - 1) * high2),
+        ),
         "ICC(3,k)": ((bms - ems) / bms, 1 - 1 / low3, 1 - 1 / high3),
     }
     return {name: Expected(n, *map(float, triple), None) for name, triple in found.items()}
@@ -214,7 +250,15 @@ def marginal_homogeneity(rows: Rows) -> dict[str, Expected]:
         count = Counter(pairs)
         d = {k: sum(x == k for x, _ in pairs) - sum(y == k for _, y in pairs) for k in labels}
         moved = [k for k in labels if any((x == k) != (y == k) for x, y in pairs)]
-        v = np.array([[(sum((x == k) != (y == k) for x, y in pairs) if k == j else -(count[k, j] + count[j, k])) for j in moved] for k in moved])
+        v = np.array(
+            [
+                [
+                    (sum((x == k) != (y == k) for x, y in pairs) if k == j else -(count[k, j] + count[j, k]))
+                    for j in moved
+                ]
+                for k in moved
+            ]
+        )
         e = np.array([d[k] for k in moved])
         x2 = float(e[1:] @ np.linalg.solve(v[1:, 1:], e[1:])) if len(moved) > 1 else 0.0
         df = max(len(moved) - 1, 1)
@@ -224,7 +268,9 @@ def marginal_homogeneity(rows: Rows) -> dict[str, Expected]:
         found[f"{a}/{b} Stuart-Maxwell"] = Expected(differ, effect, None, None, float(stats.chi2.sf(x2, df)))
         bhapkar = x2 / (1 - x2 / n) if x2 < n else math.inf
         found[f"{a}/{b} Bhapkar"] = Expected(differ, effect, None, None, float(stats.chi2.sf(bhapkar, df)))
-        found[f"{a}/{b} Bowker"] = Expected(differ, mirrored, None, None, float(stats.chi2.sf(bowker, max(len(cells), 1))))
+        found[f"{a}/{b} Bowker"] = Expected(
+            differ, mirrored, None, None, float(stats.chi2.sf(bowker, max(len(cells), 1)))
+        )
     return found
 
 
@@ -285,7 +331,10 @@ class Truth:
 def share_interval(value: float, n: int, variance: float) -> tuple[float, float]:
     smoothed = (value * n + 0.5) / (n + 1)
     n_like = smoothed * (1 - smoothed) / variance
-    centre, width = value + Z**2 / (2 * n_like), Z * math.sqrt(value * (1 - value) / n_like + Z**2 / (4 * n_like**2))
+    centre, width = (
+        value + Z**2 / (2 * n_like),
+        Z * math.sqrt(value * (1 - value) / n_like + Z**2 / (4 * n_like**2)),
+    )
     return (centre - width) / (1 + Z**2 / n_like), (centre + width) / (1 + Z**2 / n_like)
 
 
@@ -304,7 +353,11 @@ def truth_inference(rows: Rows, n_min: int = 30) -> dict[str, Expected]:
         share = model.prevalence[k]
         score = sum((t[k] - share) ** 2 for t in model.truth.values())
         smoothed = (share * n + 0.5) / (n + 1)
-        variance = (share * (1 - share)) ** 2 / score if score and share * (1 - share) else smoothed * (1 - smoothed) / n
+        variance = (
+            (share * (1 - share)) ** 2 / score
+            if score and share * (1 - share)
+            else smoothed * (1 - smoothed) / n
+        )
         found[f"label {label:g}"] = Expected(n, share, *share_interval(share, n, variance), None)
     return found
 
@@ -315,14 +368,17 @@ def item_controversy(rows: Rows) -> dict[str, Expected]:
     if not items or len({r.value for g in items.values() for r in g}) > 10:
         return {}
     apart = {
-        name: sum(a.value != b.value for a, b in combinations(g, 2)) / math.comb(len(g), 2) for name, g in items.items()
+        name: sum(a.value != b.value for a, b in combinations(g, 2)) / math.comb(len(g), 2)
+        for name, g in items.items()
     }
     n, mean = len(apart), sum(apart.values()) / len(apart)
     half = Z * math.sqrt(sum((v - mean) ** 2 for v in apart.values()) / (n * (n - 1))) if n > 1 else None
     ends = (None, None) if half is None else (max(mean - half, 0), min(mean + half, 1))
     model = Truth(rows)
     found = {"all items": Expected(n, mean, *ends, None)}
-    margin = {name: np.diff(sorted(model.truth[name])[-2:])[0] if len(model.labels) > 1 else 1.0 for name in items}
+    margin = {
+        name: np.diff(sorted(model.truth[name])[-2:])[0] if len(model.labels) > 1 else 1.0 for name in items
+    }
     n_listed = math.ceil(0.05 * n)
     order = sorted(items, key=lambda name: (-apart[name], round(float(margin[name]), 9)))
     for name in order[:n_listed]:

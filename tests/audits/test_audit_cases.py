@@ -15,7 +15,7 @@ from rlhf_audit.types import AuditRow
 CASE_ORACLES = audit_oracle_groups.CASE_ORACLES
 NUMBERS = ("value", "lower", "upper", "p", "q")
 # EM ends where the likelihood does not rise: its parameters are not as exact.
-LESS_EXACT = {"truth_inference": 1e-5, "item_controversy": 1e-5}
+LESS_EXACT = {"truth_inference": 1e-4, "item_controversy": 1e-4}
 
 
 def close(seen: float | None, wanted: float | None, rel: float = 1e-9) -> bool:

@@ -163,7 +163,9 @@ def dawid_skene_of(dataset: str) -> tuple[dawid_skene.Fit, list[str], list[str]]
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     if "n" in rows[0]:
-        patterns = [[row[f"rater_{j}"] for j in range(1, 6)] for row in rows for _ in range(int(float(row["n"])))]
+        patterns = [
+            [row[f"rater_{j}"] for j in range(1, 6)] for row in rows for _ in range(int(float(row["n"])))
+        ]
         rows = [
             {"item": str(i), "rater": str(j), "label": label}
             for i, pattern in enumerate(patterns)
@@ -197,7 +199,12 @@ def test_dawid_skene_reaches_the_known_maximum(
 def test_anaesthetists_by_the_rates_printed_in_1979() -> None:
     fit, _, _ = dawid_skene_of("dawid_skene_1979_anaesthetist")
     assert fit.prevalence.round(2).tolist() == [0.40, 0.42, 0.11, 0.07]
-    own = [[0.9074, 0.0926, 0, 0], [0.0703, 0.8766, 0.0531, 0], [0, 0.3388, 0.6612, 0], [0, 0, 0.5556, 0.4444]]
+    own = [
+        [0.9074, 0.0926, 0, 0],
+        [0.0703, 0.8766, 0.0531, 0],
+        [0, 0.3388, 0.6612, 0],
+        [0, 0, 0.5556, 0.4444],
+    ]
     assert fit.confusion[0] == pytest.approx(np.array(own), abs=5e-5)
 
 

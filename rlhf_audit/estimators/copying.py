@@ -153,7 +153,7 @@ def _shared(items: Ints, raters: Ints, shape: tuple[int, int, int]) -> Array:
 def _judged(items: Ints, raters: Ints, labels: Ints, shape: tuple[int, int, int], a: Ints, b: Ints) -> Pairs:
     """Judge the pairs by the model of these rows."""
     n_labels = shape[2]
-    model = dawid_skene.fit(items, raters, labels, *shape, _TOLERANCE)
+    model = dawid_skene.fit(items, raters, labels, *shape, tolerance=_TOLERANCE)
     truth, confusion = np.nan_to_num(model.truth), model.confusion
     rated = _matrix(np.ones(len(items)), items, raters, shape)
     n = _shared(items, raters, shape)[a, b].astype(np.int64)

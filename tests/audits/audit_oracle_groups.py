@@ -169,7 +169,7 @@ def withdrawal_sensitivity(case: Path) -> dict[str, Expected]:
         left = [r for r in paired if r.rater not in without]
         items = [[r.value for r in own] for own in audit_oracle.by_item(left).values() if len(own) >= 2]
         labels = {value for own in items for value in own}
-        return audit_oracle.alpha(items)[0] if len(labels) > 1 else None
+        return 1 - apart(items) if len(labels) > 1 else None
 
     whole = alpha(set())
     found = {}
@@ -180,6 +180,16 @@ def withdrawal_sensitivity(case: Path) -> dict[str, Expected]:
             value = None if left is None else left - whole
             found[subject] = Expected(n, value, -half, half, None)
     return found
+
+
+def apart(items: list[list[float]]) -> float:
+    """Disagreement as a share of what chance gives: 1 - Krippendorff's nominal alpha, pair by pair."""
+    n = sum(map(len, items))
+    observed = (
+        sum(sum(a != b for a, b in itertools.permutations(own, 2)) / (len(own) - 1) for own in items) / n
+    )
+    every = [value for own in items for value in own]
+    return observed * n * (n - 1) / sum(a != b for a, b in itertools.permutations(every, 2))
 
 
 def alpha_half(paired: list[audit_oracle.Rating]) -> float:

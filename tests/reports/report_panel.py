@@ -35,12 +35,15 @@ _TABLES = {
     "withdrawals": """rater_id VARCHAR, purposes VARCHAR[], withdrawn_at TIMESTAMPTZ, erase_by TIMESTAMPTZ,
         erased_at TIMESTAMPTZ, overdue BOOLEAN, held BOOLEAN""",
     "policies": """name VARCHAR, weights_sha256 VARCHAR, algorithm VARCHAR, rows BIGINT, rater_ids VARCHAR[],
-        trained_at TIMESTAMPTZ, state VARCHAR""",
+        trained_at TIMESTAMPTZ, state VARCHAR, path VARCHAR""",
     "reports": "path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR",
     "exports": """path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR, purpose VARCHAR,
-        told_at TIMESTAMPTZ""",
+        told_at TIMESTAMPTZ, recipient VARCHAR""",
     "erasures": "rater_id VARCHAR, begun_at TIMESTAMPTZ, erased_at TIMESTAMPTZ, halted BOOLEAN",
-    "files": "path VARCHAR, rater_id VARCHAR, \"rows\" BIGINT",
+    "files": 'path VARCHAR, rater_id VARCHAR, "rows" BIGINT',
+    "terms": "terms_sha256 VARCHAR, version BIGINT, added_at TIMESTAMPTZ, newest BOOLEAN",
+    "returned": "kind VARCHAR, n BIGINT",
+    "policy_rows": 'path VARCHAR, rater_id VARCHAR, "rows" BIGINT',
 }
 
 Label = Callable[[bool, int, float, np.random.Generator], bool]
@@ -76,7 +79,16 @@ class Panel:
             self._trouble()
         if n_raters:
             self.rows["policies"].append(
-                ("agreeable", "ab" * 32, "reward-model", 900, self.rater_ids, START, "current")
+                (
+                    "agreeable",
+                    "ab" * 32,
+                    "reward-model",
+                    900,
+                    self.rater_ids,
+                    START,
+                    "current",
+                    "../policies/agreeable",
+                )
             )
 
     def connect(self, shuffle: int | None = None) -> duckdb.DuckDBPyConnection:
@@ -172,7 +184,15 @@ class Panel:
             grants[rater_id] = tuple(row)
         self.rows["grants"] = list(grants.values())
         self.rows["exports"].append(
-            ("exports/flat-parquet", [overdue, partly], START, "current", "publication", START)
+            (
+                "exports/flat-parquet",
+                [overdue, partly],
+                START,
+                "current",
+                "publication",
+                START,
+                "a university",
+            )
         )
 
 

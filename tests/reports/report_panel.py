@@ -31,11 +31,13 @@ _TABLES = {
         reset_seed BIGINT, n_steps BIGINT""",
     "raters": "rater_id VARCHAR, scripted VARCHAR, enrolled_at TIMESTAMPTZ, groups MAP(VARCHAR, VARCHAR)",
     "grants": """grant_id VARCHAR, rater_id VARCHAR, state VARCHAR, terms_sha256 VARCHAR, purposes VARCHAR[],
-        method VARCHAR, given_at TIMESTAMPTZ, expires_at TIMESTAMPTZ, asked_purposes VARCHAR[]""",
+        method VARCHAR, given_at TIMESTAMPTZ, expires_at TIMESTAMPTZ, asked_purposes VARCHAR[],
+        given_by VARCHAR""",
     "withdrawals": """rater_id VARCHAR, purposes VARCHAR[], withdrawn_at TIMESTAMPTZ, erase_by TIMESTAMPTZ,
         erased_at TIMESTAMPTZ, overdue BOOLEAN, held BOOLEAN""",
     "policies": """name VARCHAR, weights_sha256 VARCHAR, algorithm VARCHAR, rows BIGINT, rater_ids VARCHAR[],
         trained_at TIMESTAMPTZ, state VARCHAR, path VARCHAR""",
+    "policy_rows": 'path VARCHAR, rater_id VARCHAR, "rows" BIGINT',
     "reports": "path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR",
     "exports": """path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR, purpose VARCHAR,
         told_at TIMESTAMPTZ, recipient VARCHAR""",
@@ -43,7 +45,6 @@ _TABLES = {
     "files": 'path VARCHAR, rater_id VARCHAR, "rows" BIGINT',
     "terms": "terms_sha256 VARCHAR, version BIGINT, added_at TIMESTAMPTZ, newest BOOLEAN",
     "returned": "kind VARCHAR, n BIGINT",
-    "policy_rows": 'path VARCHAR, rater_id VARCHAR, "rows" BIGINT',
 }
 
 Label = Callable[[bool, int, float, np.random.Generator], bool]
@@ -78,18 +79,10 @@ class Panel:
         if n_raters >= 10:
             self._trouble()
         if n_raters:
-            self.rows["policies"].append(
-                (
-                    "agreeable",
-                    "ab" * 32,
-                    "reward-model",
-                    900,
-                    self.rater_ids,
-                    START,
-                    "current",
-                    "../policies/agreeable",
-                )
-            )
+            facts = ("agreeable", "ab" * 32, "reward-model", 900, self.rater_ids, START, "current")
+            self.rows["policies"].append((*facts, "../policies/agreeable"))
+            for rater_id in self.rater_ids:
+                self.rows["policy_rows"].append(("../policies/agreeable", rater_id, 900 // n_raters))
 
     def connect(self, shuffle: int | None = None) -> duckdb.DuckDBPyConnection:
         """Return a connection with the tables; ``shuffle`` seeds another order of every table's rows."""
@@ -141,7 +134,7 @@ class Panel:
         self.rows["grants"].append(
             (
                 *(f"g-{number:03d}", rater_id, "given", "cd" * 32, ["training", "audit"], "terminal"),
-                *(given, given + timedelta(days=365), ["training", "audit"]),
+                *(given, given + timedelta(days=365), ["training", "audit"], None),
             )
         )
         for row, ((episode, step), (truth, action)) in enumerate(self.truth.items()):
@@ -184,15 +177,7 @@ class Panel:
             grants[rater_id] = tuple(row)
         self.rows["grants"] = list(grants.values())
         self.rows["exports"].append(
-            (
-                "exports/flat-parquet",
-                [overdue, partly],
-                START,
-                "current",
-                "publication",
-                START,
-                "a university",
-            )
+            ("exports/flat-parquet", [overdue, partly], START, "current", "publication", START, None)
         )
 
 

@@ -1,5 +1,6 @@
 """Where an audit's SQL is run: three methods."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -73,7 +74,8 @@ class DuckDBEngine:
 
     def table(self, sql: str) -> pa.Table:
         """Do as ``Engine`` says, and raise as ``prepare`` does."""
-        return self._run(sql).to_arrow_table()
+        with self._telling():
+            return self._connection.sql(sql).to_arrow_table()
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """Do as ``Engine`` says, and raise as ``prepare`` does."""
@@ -101,8 +103,13 @@ class DuckDBEngine:
             yield " AND ".join(bounds) or "TRUE"
 
     def _run(self, sql: str) -> duckdb.DuckDBPyConnection:
-        try:
+        with self._telling():
             return self._connection.execute(sql)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
         except duckdb.InterruptException as error:
             raise KeyboardInterrupt from error
         except duckdb.Error as error:

@@ -33,7 +33,7 @@ def test_exit_codes_name_every_error():
     assert set(rows) == {0, 1, 2, 3, 4, app.EXIT_BUG, app.EXIT_STOPPED}
     tree = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     named = [kind for kind in tree if issubclass(kind, errors.RlhfAuditError)][1:]
-    assert len(named) == 11
+    assert len(named) == 12
     for kind in named:
         assert f"`{kind.__name__}`" in rows[kind.exit_code]
 

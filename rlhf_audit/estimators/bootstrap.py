@@ -64,7 +64,7 @@ def draw(
     over_items = _alpha(np.stack([(weights * column).sum(axis=1) for column in parts.T], axis=1))
     raters_drawn, share = _over_raters(items.reshape(-1), raters, scores, n_draws, generator)
     # The share of the raters' scatter that chance in single answers makes is in the items' scatter already.
-    # Few raters drawn from themselves scatter too little: by the usual n - 1, and by the tails of Student's t.
+    # Few raters drawn from themselves scatter too little: by the usual n - 1, and by tails of Student's t.
     n_raters = int(raters.max()) + 1
     few = float(stats.t.ppf(0.975, n_raters - 1) / stats.norm.ppf(0.975)) if n_raters > 2 else 1.0
     wider = share * few * float(np.sqrt(n_raters / max(n_raters - 1, 1)))

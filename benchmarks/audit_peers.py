@@ -13,7 +13,6 @@ installed is named and left out.
 """
 
 import importlib.util
-import os
 import sys
 import tempfile
 import time
@@ -21,11 +20,9 @@ from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
-
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_audit.audits import catalogue, prepared, runner
@@ -33,7 +30,7 @@ from rlhf_audit.estimators import dawid_skene
 
 RATERS, PER_ITEM, RUNS, SAMPLE = 200, 5, 3, 400
 ALPHA = """WITH counts AS (
-  SELECT item, count(*) AS m, sum(value) AS yes FROM ratings GROUP BY item HAVING count(*) >= 2
+  SELECT count(*) AS m, sum(value) AS yes FROM ratings GROUP BY episode_id, step HAVING count(*) >= 2
 ),
 alike AS (SELECT m, yes, count(*) AS c FROM counts GROUP BY m, yes),
 sums AS (
@@ -56,17 +53,29 @@ def main(n_ratings: int = 1_000_000) -> None:
 
 def generate(path: Path, n_ratings: int) -> None:
     """Write ``rater_id, item, value`` and what else the audits' views need."""
-    connection = duckdb.connect(config={"threads": 1})
-    connection.execute(
-        f"""COPY (
-          SELECT printf('r-%08x', (hash(item, 1) + (i % {PER_ITEM}) * (1 + hash(item, 2) % 39)) % {RATERS}) AS rater_id,
-            1 + i // 1000 AS session_n, i % 1000 AS "row", 'rating' AS kind, 'correct' AS objective,
-            printf('s-%04d-e0000', item // 1000) AS episode_id, item % 1000 AS step,
-            NULL::VARCHAR AS other_episode_id, NULL::BIGINT AS other_step, 1 AS n_steps,
-            ((hash(item, 3) % 2 + (hash(i, 4) % 4 = 0)::INT) % 2)::DOUBLE AS value, 1.0 AS latency_s
-          FROM (SELECT i, i // {PER_ITEM} AS item FROM range({n_ratings}) AS t(i))
-        ) TO '{path}'"""
-    )
+    rng = np.random.default_rng(0)
+    n_items = n_ratings // PER_ITEM
+    item = np.repeat(np.arange(n_items), PER_ITEM)
+    # PER_ITEM different raters: a random one, and others at random multiples of one distance.
+    start, stride = rng.integers(0, RATERS, n_items), rng.integers(1, RATERS // PER_ITEM, n_items)
+    rater = (start[item] + np.tile(np.arange(PER_ITEM), n_items) * stride[item]) % RATERS
+    right = rng.random(len(item)) < 0.75
+    truth = rng.integers(0, 2, n_items)[item]
+    value = np.where(right, truth, 1 - truth)
+    names = pa.array([f"r-{number:08x}" for number in range(RATERS)])
+    episodes = pa.array([f"s-{number:04d}-e0000" for number in range(n_items // 1000 + 1)])
+    row = np.arange(len(item))
+    n = len(item)
+    table = pa.table(
+        {
+            "rater_id": names.take(pa.array(rater)), "session_n": 1 + row // 1000, "row": row % 1000,
+            "kind": pa.repeat("rating", n), "objective": pa.repeat("correct", n),
+            "episode_id": episodes.take(pa.array(item // 1000)), "step": item % 1000,
+            "other_episode_id": pa.nulls(n, pa.string()), "other_step": pa.nulls(n, pa.int64()),
+            "n_steps": np.ones(n, np.int64), "value": value.astype(np.float64), "latency_s": np.ones(n),
+        }
+    )  # fmt: skip
+    pq.write_table(table, path)
 
 
 def best(act: Callable[[], object], runs: int = RUNS) -> tuple[float, object]:
@@ -108,9 +117,7 @@ def alphas(path: Path) -> None:
 
     def alone() -> float:
         with duckdb.connect(config={"threads": 1}) as connection:
-            read = (
-                f"WITH ratings AS (SELECT (episode_id, step) AS item, value::BIGINT AS value FROM '{path}'),"
-            )
+            read = f"WITH ratings AS (SELECT episode_id, step, value::BIGINT AS value FROM '{path}'),"
             return float(connection.execute(ALPHA.replace("WITH", read, 1)).fetchone()[0])
 
     ours, value = best(alone)
@@ -195,9 +202,8 @@ def truths(path: Path) -> None:
     n_items = int(item.max()) + 1
     ours, fit = best(lambda: dawid_skene.fit(item, rater, value, n_items, RATERS, 2))
     assert fit.converged
-    print(
-        f"  {len(fit.gains)} steps, the last gained {fit.gains[-1]:.1e}, log-likelihood {fit.log_likelihood:.6f}"
-    )
+    end = f"the last gained {fit.gains[-1]:.1e}, log-likelihood {fit.log_likelihood:.6f}"
+    print(f"  {len(fit.gains)} steps, {end}")
     if importlib.util.find_spec("crowdkit") is None:
         print("  crowd-kit is not installed: left out")
         return

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import sparse, stats
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -64,7 +64,11 @@ def draw(
     over_items = _alpha(np.stack([(weights * column).sum(axis=1) for column in parts.T], axis=1))
     raters_drawn, share = _over_raters(items.reshape(-1), raters, scores, n_draws, generator)
     # The share of the raters' scatter that chance in single answers makes is in the items' scatter already.
-    return Draws(alpha, over_items, over_items + share * (raters_drawn - alpha))
+    # Few raters drawn from themselves scatter too little: by the usual n - 1, and by tails of Student's t.
+    n_raters = int(raters.max()) + 1
+    few = float(stats.t.ppf(0.975, n_raters - 1) / stats.norm.ppf(0.975)) if n_raters > 2 else 1.0
+    wider = share * few * float(np.sqrt(n_raters / max(n_raters - 1, 1)))
+    return Draws(alpha, over_items, over_items + wider * (raters_drawn - alpha))
 
 
 def _item_sums(items: Indices, scores: Array) -> Array:

@@ -84,6 +84,11 @@ class _Answers(NamedTuple):
     weight: Array
     row_of: Indices
 
+    @property
+    def n_items(self) -> int:
+        """Items with an answer."""
+        return int((self.row_of >= 0).sum())
+
 
 def fit(
     items: npt.ArrayLike,
@@ -195,23 +200,29 @@ def _shares(answers: _Answers, n_labels: int) -> Array:
 
 
 def _maximise(answers: _Answers, truth: Array, n_labels: int) -> _Parameters:
-    weighted = truth * answers.weight[:, None]
+    # Where every row is one item the product would be a copy.
+    weighted = truth if len(answers.weight) == answers.n_items else truth * answers.weight[:, None]
     counts: Array = answers.back @ weighted
     asked = counts.reshape(-1, n_labels, n_labels).sum(axis=1, keepdims=True)
     shares = counts.reshape(-1, n_labels, n_labels) / np.where(asked > 0, asked, 1)
-    total = weighted.sum(axis=0)
+    total = np.array([column.sum() for column in weighted.T])
     return _Parameters(total / max(total.sum(), 1), shares.reshape(counts.shape))
 
 
 def _expect(answers: _Answers, now: _Parameters) -> _Expected:
     joint: Array = answers.given @ np.log(np.maximum(now.answers, _NEVER))
     joint += np.log(np.maximum(now.prevalence, _NEVER))
-    most = joint.max(axis=1, keepdims=True)
-    joint -= most
+    # Column by column: numpy is slow along a short last axis.
+    most = joint[:, 0].copy()
+    for column in joint.T[1:]:
+        np.maximum(most, column, out=most)
+    joint -= most[:, None]
     np.exp(joint, out=joint)
-    total = joint.sum(axis=1, keepdims=True)
-    joint /= total
-    return _Expected(joint, (np.log(total) + most)[:, 0])
+    total = joint[:, 0].copy()
+    for column in joint.T[1:]:
+        total += column
+    joint /= total[:, None]
+    return _Expected(joint, np.log(total) + most)
 
 
 def _gain(answers: _Answers, before: _Expected, after: _Expected) -> float:

@@ -106,7 +106,8 @@ def test_a_table_and_its_mirror_image_have_one_verdict() -> None:
 def test_a_scalar_of_very_many_values_is_judged_by_its_interval_alpha() -> None:
     with audit_panel.connect() as connection:
         connection.execute(
-            """INSERT INTO usable_for_audit (rater_id, session_n, "row", episode_id, step, kind, objective, value)
+            """INSERT INTO usable_for_audit
+              (rater_id, session_n, "row", episode_id, step, kind, objective, value)
             SELECT concat('r-', i % 3), 1, i, 'e', i // 3, 'rating', 'correct',
               (hash(i // 3) % 100000) / 1e5 + (hash(i) % 1000) / 1e4
             FROM range(30000) AS t(i)"""
@@ -128,7 +129,8 @@ def test_a_scalar_of_very_many_values_is_judged_by_its_interval_alpha() -> None:
 def test_only_so_many_disputed_items_are_rows() -> None:
     with audit_panel.connect() as connection:
         connection.execute(
-            """INSERT INTO usable_for_audit (rater_id, session_n, "row", episode_id, step, kind, objective, value)
+            """INSERT INTO usable_for_audit
+              (rater_id, session_n, "row", episode_id, step, kind, objective, value)
             SELECT concat('r-', i % 4), 1, i, 'e', i // 4, 'rating', 'correct', hash(i) % 2
             FROM range(12000) AS t(i)"""
         )

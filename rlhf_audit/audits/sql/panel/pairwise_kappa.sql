@@ -44,13 +44,18 @@ WITH panels AS (  -- items are numbered panel by panel
   FROM items
   GROUP BY kind, objective
 ),
+used AS (
+  SELECT panel, rater_id, value, count(*) AS n_used
+  FROM ratings JOIN panels ON item BETWEEN first_item AND last_item
+  GROUP BY panel, rater_id, value
+),
 members AS (
   SELECT panel, suffix, first_item, last_item, count(DISTINCT value) AS n_labels
-  FROM ratings JOIN panels ON item BETWEEN first_item AND last_item
+  FROM used JOIN panels USING (panel)
   GROUP BY panel, suffix, first_item, last_item
 ),
 raters AS (
-  SELECT rater_id, row_number() OVER (ORDER BY rater_id) AS rater FROM (SELECT DISTINCT rater_id FROM ratings) AS names
+  SELECT rater_id, row_number() OVER (ORDER BY rater_id) AS rater FROM (SELECT DISTINCT rater_id FROM used) AS names
 ),
 given AS (
   SELECT panel, CAST(rater AS INTEGER) AS rater, item, value AS label
@@ -134,7 +139,7 @@ report AS (
       WHEN kappa < middle THEN CAST('-Infinity' AS DOUBLE)
     END,
     kappa < middle - $mads * mad, n_labels
-  FROM (SELECT DISTINCT panel, rater_id FROM ratings JOIN members ON item BETWEEN first_item AND last_item) AS active
+  FROM (SELECT DISTINCT panel, rater_id FROM used) AS active
     JOIN members USING (panel) JOIN raters USING (rater_id)
     LEFT JOIN medians USING (panel, rater) LEFT JOIN usual USING (panel) LEFT JOIN spread USING (panel)
 )

@@ -87,7 +87,7 @@ def _with_habit(
     elif habit in ("leans", "contrasts"):
         # the error of one answer is carried to the next, or turned round
         turn = 1 if habit == "leans" else -1
-        error = (random.random(n) < 0.4).astype(int) * np.where(random.random(n) < 0.5, 1, -1)
+        error = (random.random(n) < 0.6).astype(int) * np.where(random.random(n) < 0.5, 1, -1)
         for i in range(1, n):
             error[i] = turn * error[i - 1] if coin[i] < 0.85 else error[i]
         value = np.where(error == 1, True, np.where(error == -1, False, truth))

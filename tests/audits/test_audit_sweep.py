@@ -159,15 +159,12 @@ def mostly_yes_and_fast(random: np.random.Generator) -> Columns:
     return columns | {"value": value, "latency_s": np.where(quick, 0.01, 4.0)}
 
 
-def one_severe(random: np.random.Generator) -> Columns:
-    """Ratings by the Rasch model itself: the first rater 1 logit, the others such that the mean is 0."""
+def by_the_model(random: np.random.Generator) -> Columns:
+    """Ratings by the Rasch model itself, all raters alike."""
     columns = habits.ratings(random, SMALL, 300, 4)
-    names = np.array(columns["rater_id"])
     ability = random.normal(0, 1.2, columns["item_number"].max() + 1)[columns["item_number"]]
-    severity = np.where(names == FIRST, 1.0, -1.0 / (len(SMALL) - 1))
-    return columns | {
-        "value": (random.random(len(names)) < 1 / (1 + np.exp(severity - ability))).astype(float)
-    }
+    yes = random.random(len(ability)) < 1 / (1 + np.exp(-ability))
+    return columns | {"value": yes.astype(float)}
 
 
 COVERED: Mapping[str, Covered] = {
@@ -192,8 +189,8 @@ COVERED: Mapping[str, Covered] = {
     "not randomised": Covered(few(comparisons_as_found), {("position_bias", "{}"): 0.5}),
     "criteria": Covered(few(habits.criteria), {("halo", "{}"): None}),
     "rasch": Covered(
-        one_severe,
-        {("rasch_severity", "{}"): 1.0, ("rater_fit", "{}:infit"): 1.0, ("rater_fit", "{}:outfit"): 1.0},
+        by_the_model,
+        {("rasch_severity", "{}"): 0.0, ("rater_fit", "{}:infit"): 1.0, ("rater_fit", "{}:outfit"): 1.0},
     ),
 }  # fmt: skip
 """What is simulated, and the intervals that are read from it."""

@@ -92,17 +92,13 @@ def fit(
         thresholds = -np.log(observed)
     thresholds -= np.min(thresholds, axis=1, keepdims=True)
     measures = [np.zeros(int(levels.max(initial=-1)) + 1) for levels in facets]
-    totals, score = n_k.sum(axis=1), n_k @ labels
-
+    totals = n_k.sum(axis=1)
     move, rounds = np.inf, 0
     while move >= tolerance and rounds < max_iterations:
         move, rounds = 0.0, rounds + 1
         for j, levels in enumerate(facets):
             p = _probabilities(measures, facets, thresholds, group)
-            mean, variance = _moments(p, labels)
-            surplus = np.bincount(levels, score - totals * mean)
-            step = surplus / np.bincount(levels, totals * variance)
-            step = np.clip(-step if j == 0 else step, -_LONGEST_STEP, _LONGEST_STEP)
+            step = _newton_step(n_k, p, levels) * (-1 if j == 0 else 1)
             measures[j] = measures[j] + step
             if j or groups is not None:
                 shift = measures[j].mean()
@@ -112,9 +108,7 @@ def fit(
                     thresholds = thresholds + shift * labels
             move = max(move, float(np.abs(step).max(initial=0.0)))
         p = _probabilities(measures, facets, thresholds, group)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step = np.log(_by_group(p * totals[:, None], group) / observed)
-        step = np.where(observed > 0, step, 0.0)
+        step = _fitting_step(observed, _by_group(p * totals[:, None], group))
         thresholds = thresholds + step
         move = max(move, float(np.abs(step - step.mean(axis=1, keepdims=True)).max(initial=0.0)))
     _place(measures, thresholds, free=groups is None)
@@ -173,6 +167,20 @@ def spread(severities: Array, errors: Array) -> Spread:
     variance = float(severities.var(ddof=1))
     reliability = max(0.0, 1 - float((errors**2).mean()) / variance) if variance > 0 else 0.0
     return Spread(chi2, len(severities) - 1, reliability)
+
+
+def _newton_step(counts: Array, probabilities: Array, levels: Indices) -> Array:
+    labels = np.arange(counts.shape[1])
+    totals = counts.sum(axis=1)
+    mean, variance = _moments(probabilities, labels)
+    surplus = np.bincount(levels, counts @ labels - totals * mean)
+    step = surplus / np.bincount(levels, totals * variance)
+    return np.asarray(np.clip(step, -_LONGEST_STEP, _LONGEST_STEP))
+
+
+def _fitting_step(observed: Array, expected: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(observed > 0, np.log(expected / observed), 0.0)
 
 
 def _by_group(rows: Array, groups: Indices) -> Array:

@@ -87,7 +87,7 @@ def _with_habit(
     elif habit in ("leans", "contrasts"):
         # the error of one answer is carried to the next, or turned round
         turn = 1 if habit == "leans" else -1
-        error = (random.random(n) < 0.4).astype(int) * np.where(random.random(n) < 0.5, 1, -1)
+        error = (random.random(n) < 0.6).astype(int) * np.where(random.random(n) < 0.5, 1, -1)
         for i in range(1, n):
             error[i] = turn * error[i - 1] if coin[i] < 0.85 else error[i]
         value = np.where(error == 1, True, np.where(error == -1, False, truth))
@@ -185,32 +185,34 @@ def connect(
     found = audit_panel.connect() if connection is None else connection
     for table in ("usable_for_audit", "steps"):
         found.execute(f"DELETE FROM {table}")
-    stored = {
-        key: list(value) for key, value in columns.items() if key not in ("action", "better", "item_number")
-    }
-    table = pa.table(stored)
-    found.register("given", table)
-    listed = ", ".join(f'"{name}"' for name in stored)
-    found.execute(f"INSERT INTO usable_for_audit ({listed}) SELECT {listed} FROM given")
-    found.unregister("given")
-    if "action" in columns:
-        steps = pa.table({"i": np.arange(len(columns["action"])), "action": columns["action"]})
-        found.register("given", steps)
-        found.execute(
-            """INSERT INTO steps (episode_id, step, action, env_id)
-            SELECT printf('e%06d', i // 50), i % 50, action, 'Sim-v0' FROM given"""
-        )
-        found.unregister("given")
-    if "better" in columns:
-        steps = pa.table({"i": np.arange(len(columns["better"])), "r": columns["better"]})
-        found.register("given", steps)
-        for name, worth in (("a", "r"), ("b", "0")):
-            found.execute(
-                f"""INSERT INTO steps (episode_id, step, env_reward, env_id)
-                SELECT printf('{name}%06d', i), 0, {worth}, 'Sim-v0' FROM given"""
-            )
-        found.unregister("given")
+    add(found, columns)
     return found
+
+
+def add(connection: duckdb.DuckDBPyConnection, columns: Mapping[str, Any], log: str = "") -> None:
+    """Put a log beside others that share nothing with it: ``log`` opens its raters' and episodes' names."""
+    apart = ("action", "better", "item_number")
+    stored = {key: list(value) for key, value in columns.items() if key not in apart}
+    named = {key: f"concat('{log}', {key})" for key in ("rater_id", "episode_id", "other_episode_id")}
+    connection.register("given", pa.table(stored))
+    listed = ", ".join(f'"{name}"' for name in stored)
+    selected = ", ".join(named.get(name, f'"{name}"') for name in stored)
+    connection.execute(f"INSERT INTO usable_for_audit ({listed}) SELECT {selected} FROM given")
+    connection.unregister("given")
+    if "action" in columns:
+        _add_steps(connection, columns["action"], f"printf('{log}e%06d', i // 50), i % 50, x, NULL")
+    if "better" in columns:
+        _add_steps(connection, columns["better"], f"printf('{log}a%06d', i), 0, NULL, x")
+        _add_steps(connection, columns["better"], f"printf('{log}b%06d', i), 0, NULL, 0")
+
+
+def _add_steps(connection: duckdb.DuckDBPyConnection, x: Any, selected: str) -> None:
+    connection.register("given", pa.table({"i": np.arange(len(x)), "x": x}))
+    connection.execute(
+        f"""INSERT INTO steps (episode_id, step, action, env_reward, env_id)
+        SELECT {selected}, 'Sim-v0' FROM given"""
+    )
+    connection.unregister("given")
 
 
 def _part(number: int, item: Any, value: Any, latency_s: Any) -> Columns:

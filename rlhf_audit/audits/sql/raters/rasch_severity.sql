@@ -13,6 +13,7 @@ caveats = [
   "Items are taken together by how many raters they have and by the sum of their labels: given these, what the items are like drops out, so that many items with few ratings each do no harm, as they do where each item is a parameter (Andersen 1973). Above 8 ratings items are taken together by their mean, in 32 steps.",
   "A label is its rank on its scale; scales of more than 10 labels are left out.",
   "Whoever answers at one end of the scale only has no finite severity: see constant_rater.",
+  "It is relative to the raters of the same items: where a few raters share all items, one who differs from them is overstated, in a panel of n by about n / (n - 1), and the interval does not allow for that.",
   "severity says the same in label units. A logit does not depend on where on the scale the items lie.",
 ]
 references = [

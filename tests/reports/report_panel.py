@@ -19,12 +19,12 @@ _TABLES = {
     "feedback": """rater_id VARCHAR, session_id VARCHAR, session_n BIGINT, "row" BIGINT, episode_id VARCHAR,
         step BIGINT, item VARCHAR, kind VARCHAR, value DOUBLE, objective VARCHAR, consent BOOLEAN,
         grant_id VARCHAR, shown_at TIMESTAMPTZ, answered_at TIMESTAMPTZ, latency_s DOUBLE, "position" BIGINT,
-        supersedes BIGINT""",
+        supersedes BIGINT, other_episode_id VARCHAR, other_step BIGINT, n_steps BIGINT, action BIGINT""",
     "steps": """session_id VARCHAR, episode_id VARCHAR, step BIGINT, observation FLOAT[], action BIGINT,
         action_probability FLOAT, env_reward DOUBLE, terminated BOOLEAN, truncated BOOLEAN, env_id VARCHAR""",
     "episodes": """session_id VARCHAR, session_n BIGINT, episode_id VARCHAR, episode BIGINT, env_id VARCHAR,
         reset_seed BIGINT, n_steps BIGINT""",
-    "raters": "rater_id VARCHAR, scripted VARCHAR, enrolled_at TIMESTAMPTZ, groups VARCHAR",
+    "raters": "rater_id VARCHAR, scripted VARCHAR, enrolled_at TIMESTAMPTZ, groups MAP(VARCHAR, VARCHAR)",
     "grants": """grant_id VARCHAR, rater_id VARCHAR, state VARCHAR, terms_sha256 VARCHAR, purposes VARCHAR[],
         method VARCHAR, given_at TIMESTAMPTZ, expires_at TIMESTAMPTZ, asked_purposes VARCHAR[]""",
     "withdrawals": """rater_id VARCHAR, purposes VARCHAR[], withdrawn_at TIMESTAMPTZ, erase_by TIMESTAMPTZ,
@@ -36,6 +36,9 @@ _TABLES = {
         told_at TIMESTAMPTZ""",
     "erasures": "rater_id VARCHAR, begun_at TIMESTAMPTZ, erased_at TIMESTAMPTZ, halted BOOLEAN",
     "files": "path VARCHAR, rater_id VARCHAR",
+    "terms": "terms_sha256 VARCHAR, version BIGINT, added_at TIMESTAMPTZ, newest BOOLEAN",
+    "returned": "kind VARCHAR, n BIGINT",
+    "policy_rows": "name VARCHAR, path VARCHAR, rater_id VARCHAR, rows BIGINT",
 }
 
 Label = Callable[[bool, int, float, np.random.Generator], bool]
@@ -131,7 +134,7 @@ class Panel:
                 (
                     *(rater_id, f"s-{number + 1:04d}", number + 1, row, episode, step, f"{episode}:{step}"),
                     *("rating", value, "correct", True, f"g-{number:03d}", shown),
-                    *(shown + timedelta(seconds=latency), latency, row, None),
+                    *(shown + timedelta(seconds=latency), latency, row, None, None, None, 1, None),
                 )
             )
         self.rows["files"].append((f"feedback/rater_id={rater_id}/s-{number + 1:04d}.parquet", rater_id))

@@ -24,6 +24,8 @@ INFORMATIVE = 0.9
 """An item tells something where two honest raters would agree with at most this probability (ours)."""
 LOOKED_AT = 0.05
 """Excess over the whole panel's expectation from which a pair is looked at without its own answers (ours)."""
+_LOOKED_Z = 2.0
+"""And from how many standard errors: most pairs of a large crowd need no second look."""
 _TOLERANCE = 1e-4
 _STEPS = 20
 _SMOOTHED = 1.0
@@ -212,7 +214,7 @@ def _look(found: Pairs, answers: _Answers) -> None:
     """Judge again, by the others alone, pairs that agree more than expected, or than with everybody else."""
     beyond = np.maximum(found.excess, _beyond_usual(found, len(answers.own)))
     order = np.lexsort((found.b, found.a, -beyond / found.se))
-    order = order[beyond[order] >= LOOKED_AT]
+    order = order[(beyond >= np.maximum(LOOKED_AT, _LOOKED_Z * found.se))[order]]
     order = order[np.cumsum(found.n[order]) <= _MOST_ROWS]
     for pair in order.tolist():
         if not found.n[pair]:

@@ -137,8 +137,9 @@ def pair(known: Model, who: tuple[str, str], beyond: float) -> Expected:
     whole = (
         sum(t[c] * one[c][label] * other[c][label] for t in truth for c in range(k) for label in range(k)) / n
     )
-    if max(agreed - whole, beyond) < pairs.LOOKED_AT:
-        return row(n, agreed - whole, math.sqrt(max(whole * (1 - whole), 1e-12) / n))
+    se = math.sqrt(max(whole * (1 - whole), 1e-12) / n)
+    if max(agreed - whole, beyond) < max(pairs.LOOKED_AT, 2 * se):
+        return row(n, agreed - whole, se)
     prior = []
     for item in shared:
         others = [rater for rater in known.raters if rater not in who and item in given[rater]]

@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.int64]
 TOLERANCE = 1e-9
 """Change of the log-likelihood in one step of EM that ends it."""
 
-_MOST_STEPS = 100_000
+MOST_STEPS = 100_000
 _NEVER = 1e-300
 """Stands for a probability of 0, whose logarithm there is none of."""
 
@@ -92,9 +92,9 @@ def fit(
     n_items: int,
     n_raters: int,
     n_labels: int,
-    tolerance: float = TOLERANCE,
+    most_steps: int = MOST_STEPS,
 ) -> Fit:
-    """Maximise the likelihood by EM from the shares of each item's answers, to ``tolerance``.
+    """Maximise the likelihood by EM from each item's shares of answers, until a step gains less than 1e-9.
 
     Two steps of EM give the direction and length of a longer one (SQUAREM), which is taken only if the
     likelihood does not fall by it. Gains are summed item by item, so that they are exact to far below the
@@ -104,6 +104,11 @@ def fit(
         items: ``(n,)`` whole numbers below ``n_items``; an item may be answered again by the same rater.
         raters: ``(n,)``, below ``n_raters``.
         labels: ``(n,)``, below ``n_labels``.
+        n_items: How many items; one may have no answers.
+        n_raters: How many raters.
+        n_labels: How many labels.
+        most_steps: Where the model does not fit, the likelihood is flat and EM all but endless: so many steps
+            end it, not converged.
 
     Determinism:
         The same bits for every order of the rows. Raters are added up in the order of their numbers: number
@@ -114,11 +119,11 @@ def fit(
     expected = _expect(answers, now)
     gains: list[float] = []
     converged = not len(answers.weight)
-    while not converged and len(gains) < _MOST_STEPS:
+    while not converged and len(gains) < most_steps:
         first = _maximise(answers, expected.truth, n_labels)
         expected_1 = _expect(answers, first)
         gains.append(_gain(answers, expected, expected_1))
-        converged = abs(gains[-1]) < tolerance
+        converged = abs(gains[-1]) < TOLERANCE
         if converged:
             now, expected = first, expected_1
             break
@@ -161,29 +166,30 @@ def _answers(
     if len(first) < _FEWER * len(answered):
         given = given[first]
     else:
-        inverse, weight = np.arange(len(answered)), np.ones(len(answered))
+        inverse, weight = np.arange(len(answered)), np.ones(len(answered), np.int64)
     row_of[answered] = inverse
     return _Answers(given, given.T, weight.astype(np.float64), row_of)
 
 
-def _alike(columns: npt.NDArray[np.int32], starts: Indices, width: int) -> tuple[Indices, Indices, Array]:
+def _alike(columns: npt.NDArray[np.int32], starts: Indices, width: int) -> tuple[Indices, Indices, Indices]:
     """Return the first of each kind of equal rows, the kind of each row, and how many it has.
 
     By the sum of 64 random bits a column: two of a million unequal rows agree with a chance of 3e-8.
     """
     if not len(starts):
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
     bits = np.random.Generator(np.random.Philox(0)).integers(0, 2**64, width, np.uint64)
     marks = np.add.reduceat(bits[columns], starts)
     _, first, inverse, weight = np.unique(marks, return_index=True, return_inverse=True, return_counts=True)
-    return first, inverse.reshape(-1), weight
+    return first.astype(np.int64), inverse.reshape(-1).astype(np.int64), weight.astype(np.int64)
 
 
 def _shares(answers: _Answers, n_labels: int) -> Array:
     """Where to begin: of each row's answers, the share of each label."""
     n_raters = answers.given.shape[1] // n_labels
     votes: Array = answers.given @ np.tile(np.eye(n_labels), (n_raters, 1))
-    return votes / votes.sum(axis=1, keepdims=True)
+    shares: Array = votes / votes.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _maximise(answers: _Answers, truth: Array, n_labels: int) -> _Parameters:

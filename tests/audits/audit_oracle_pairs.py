@@ -107,7 +107,7 @@ def more_echoes(found: Any, given: Any, n_min: int, echoes: set[str]) -> set[str
 def judged(given: dict[str, dict[str, int]], k: int, n_min: int) -> dict[tuple[str, str], Expected]:
     raters, items = sorted(given), sorted({item for own in given.values() for item in own})
     rows = [(items.index(i), raters.index(r), x) for r, own in given.items() for i, x in own.items()]
-    fit = dawid_skene.fit(*zip(*rows, strict=True), len(items), len(raters), k, 1e-4)
+    fit = dawid_skene.fit(*zip(*rows, strict=True), len(items), len(raters), k, 100)
     alike = shares(given, n_min)
     usual = {r: median([s for who, s in alike.items() if r in who] or [math.inf]) for r in raters}
     known = Model(fit, raters, items, given, k)

@@ -232,5 +232,8 @@ def intra_rater(rows: Rows) -> dict[str, Expected]:
             continue
         value, se = kappa
         p = audit_oracle.normal_p(value - 0.6, se) if se else (0.0 if value < 0.6 else 1.0)
-        found[rater] = Expected(len(own), value, max(value - Z * se, -1), min(value + Z * se, 1), p)
+        ends = value, value
+        if abs(value) < 0.999999:
+            ends = tuple(math.tanh(math.atanh(value) + s * Z * se / (1 - value**2)) for s in (-1, 1))
+        found[rater] = Expected(len(own), value, *ends, p)
     return found

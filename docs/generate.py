@@ -50,6 +50,7 @@ sessions[{session_id, identical, steps, scope, note}]`; with `--materialise` \
 | export | `path, format, purpose, recipient, rows, raters[], names{rater_id: name in the export}, steps, \
 episodes, files`; with `--rater` `path, format, rows, raters[], holds{}`; with `--told` `told, recipient` |
 | import | `session_id, rows, raters[], rater_id, grant_id, withdrawal_code or null, env_id, episodes, \
+| import --format ratings | `rows, raters[], withdrawal_codes{}, sessions[], items, labels[], gold` |
 steps, unseeded` |
 | compact | `files_before, files_after, bytes_before, bytes_after, files[{path, rows, bytes, merged}]` |
 | verify | `ok, entries, files, problems[{file, problem}], \

@@ -24,7 +24,10 @@ INFORMATIVE = 0.9
 """An item tells something where two honest raters would agree with at most this probability (ours)."""
 LOOKED_AT = 0.05
 """Excess over the whole panel's expectation from which a pair is looked at without its own answers (ours)."""
-_TOLERANCE = 1e-4
+_LOOKED_Z = 2.0
+"""And from how many standard errors: most pairs of a large crowd need no second look."""
+_MOST_STEPS = 100
+"""Of EM: where that is too few, the model fits so badly that further digits mean nothing."""
 _STEPS = 20
 _SMOOTHED = 1.0
 _STRATA, _FEWEST = 4, 8
@@ -153,7 +156,7 @@ def _shared(items: Ints, raters: Ints, shape: tuple[int, int, int]) -> Array:
 def _judged(items: Ints, raters: Ints, labels: Ints, shape: tuple[int, int, int], a: Ints, b: Ints) -> Pairs:
     """Judge the pairs by the model of these rows."""
     n_labels = shape[2]
-    model = dawid_skene.fit(items, raters, labels, *shape, tolerance=_TOLERANCE)
+    model = dawid_skene.fit(items, raters, labels, *shape, _MOST_STEPS)
     truth, confusion = np.nan_to_num(model.truth), model.confusion
     rated = _matrix(np.ones(len(items)), items, raters, shape)
     n = _shared(items, raters, shape)[a, b].astype(np.int64)
@@ -212,7 +215,7 @@ def _look(found: Pairs, answers: _Answers) -> None:
     """Judge again, by the others alone, pairs that agree more than expected, or than with everybody else."""
     beyond = np.maximum(found.excess, _beyond_usual(found, len(answers.own)))
     order = np.lexsort((found.b, found.a, -beyond / found.se))
-    order = order[beyond[order] >= LOOKED_AT]
+    order = order[(beyond >= np.maximum(LOOKED_AT, _LOOKED_Z * found.se))[order]]
     order = order[np.cumsum(found.n[order]) <= _MOST_ROWS]
     for pair in order.tolist():
         if not found.n[pair]:

@@ -98,9 +98,8 @@ def fit(
     n_raters: int,
     n_labels: int,
     most_steps: int = MOST_STEPS,
-    tolerance: float = TOLERANCE,
 ) -> Fit:
-    """Maximise the likelihood by EM from each item's shares of answers.
+    """Maximise the likelihood by EM from each item's shares of answers, until a step gains less than 1e-9.
 
     Two steps of EM give the direction and length of a longer one (SQUAREM), which is taken only if the
     likelihood does not fall by it. Gains are summed item by item, so that they are exact to far below the
@@ -115,7 +114,6 @@ def fit(
         n_labels: How many labels.
         most_steps: Where the model does not fit, the likelihood is flat and EM all but endless: so many steps
             end it, not converged.
-        tolerance: A step that gains less ends it, converged.
 
     Determinism:
         The same bits for every order of the rows. Raters are added up in the order of their numbers: number
@@ -130,7 +128,7 @@ def fit(
         first = _maximise(answers, expected.truth, n_labels)
         expected_1 = _expect(answers, first)
         gains.append(_gain(answers, expected, expected_1))
-        converged = abs(gains[-1]) < tolerance
+        converged = abs(gains[-1]) < TOLERANCE
         if converged:
             now, expected = first, expected_1
             break

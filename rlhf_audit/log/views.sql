@@ -126,8 +126,8 @@ ORDER BY seq;
 
 -- Training rows by rater, as the manifests of the policies that are there tell.
 CREATE VIEW policy_rows AS
-SELECT m.path, m.rater_id, m.rows::BIGINT AS rows
-FROM policy_manifests m
+SELECT p.name, p.path, m.rater_id, m.rows::BIGINT AS rows
+FROM policy_manifests m JOIN policies p ON p.path = m.path AND p.state = 'current'
 WHERE m.rater_id NOT IN (SELECT rater_id FROM erasures);
 
 CREATE VIEW reports AS

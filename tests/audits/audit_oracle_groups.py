@@ -204,18 +204,14 @@ def alpha_half(paired: list[audit_oracle.Rating]) -> float:
 
 
 def policy_share(case: Path) -> dict[str, Expected]:
-    def rows(name: str) -> list[dict[str, Any]]:
-        return rows_of(case, name)
-
-    named = {g["rater_id"] for g in rows("grants") if g["state"] == "given" and "audit" in g["purposes"]}
-    found: dict[str, Expected] = {}
-    for policy in rows("policies"):
-        own = [row for row in rows("policy_rows") if row["path"] == policy["path"]]
-        n = sum(int(row["rows"]) for row in own)
-        for row in own if policy["state"] == "current" else ():
-            subject = f"{row['rater_id'] if row['rater_id'] in named else 'unnamed'}:{policy['name']}"
-            before = found[subject].value if subject in found else 0.0
-            found[subject] = Expected(n, (before or 0.0) + int(row["rows"]) / n, None, None, None)
+    standing = [grant for grant in rows_of(case, "grants") if grant["state"] == "given"]
+    named = {grant["rater_id"] for grant in standing if "audit" in grant["purposes"]}
+    rows, found = rows_of(case, "policy_rows"), dict[str, Expected]()
+    for row in rows:
+        n = sum(int(other["rows"]) for other in rows if other["path"] == row["path"])
+        subject = f"{row['rater_id'] if row['rater_id'] in named else 'unnamed'}:{row['name']}"
+        before = found[subject].value if subject in found else 0.0
+        found[subject] = Expected(n, (before or 0.0) + int(row["rows"]) / n, None, None, None)
     return found
 
 

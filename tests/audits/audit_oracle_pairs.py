@@ -107,7 +107,7 @@ def more_echoes(found: Any, given: Any, n_min: int, echoes: set[str]) -> set[str
 def judged(given: dict[str, dict[str, int]], k: int, n_min: int) -> dict[tuple[str, str], Expected]:
     raters, items = sorted(given), sorted({item for own in given.values() for item in own})
     rows = [(items.index(i), raters.index(r), x) for r, own in given.items() for i, x in own.items()]
-    fit = dawid_skene.fit(*zip(*rows, strict=True), len(items), len(raters), k, 1e-4)
+    fit = dawid_skene.fit(*zip(*rows, strict=True), len(items), len(raters), k, 100)
     alike = shares(given, n_min)
     usual = {r: median([s for who, s in alike.items() if r in who] or [math.inf]) for r in raters}
     known = Model(fit, raters, items, given, k)
@@ -137,8 +137,9 @@ def pair(known: Model, who: tuple[str, str], beyond: float) -> Expected:
     whole = (
         sum(t[c] * one[c][label] * other[c][label] for t in truth for c in range(k) for label in range(k)) / n
     )
-    if max(agreed - whole, beyond) < pairs.LOOKED_AT:
-        return row(n, agreed - whole, math.sqrt(max(whole * (1 - whole), 1e-12) / n))
+    se = math.sqrt(max(whole * (1 - whole), 1e-12) / n)
+    if max(agreed - whole, beyond) < max(pairs.LOOKED_AT, 2 * se):
+        return row(n, agreed - whole, se)
     prior = []
     for item in shared:
         others = [rater for rater in known.raters if rater not in who and item in given[rater]]
@@ -231,5 +232,8 @@ def intra_rater(rows: Rows) -> dict[str, Expected]:
             continue
         value, se = kappa
         p = audit_oracle.normal_p(value - 0.6, se) if se else (0.0 if value < 0.6 else 1.0)
-        found[rater] = Expected(len(own), value, max(value - Z * se, -1), min(value + Z * se, 1), p)
+        ends = value, value
+        if abs(value) < 0.999999:
+            ends = tuple(math.tanh(math.atanh(value) + s * Z * se / (1 - value**2)) for s in (-1, 1))
+        found[rater] = Expected(len(own), value, *ends, p)
     return found

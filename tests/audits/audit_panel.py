@@ -39,14 +39,14 @@ TABLES = {
         "held": "BOOLEAN",
     },
     "policies": {
-        "name": "VARCHAR", "path": "VARCHAR", "weights_sha256": "VARCHAR", "algorithm": "VARCHAR",
-        "rows": "BIGINT", "rater_ids": "VARCHAR[]", "trained_at": "TIMESTAMPTZ", "state": "VARCHAR",
+        "name": "VARCHAR", "weights_sha256": "VARCHAR", "algorithm": "VARCHAR", "rows": "BIGINT",
+        "rater_ids": "VARCHAR[]", "trained_at": "TIMESTAMPTZ", "state": "VARCHAR",
     },
     "terms": {
         "terms_sha256": "VARCHAR", "version": "BIGINT", "added_at": "TIMESTAMPTZ", "newest": "BOOLEAN",
     },
     "returned": {"kind": "VARCHAR", "n": "BIGINT"},
-    "policy_rows": {"path": "VARCHAR", "rater_id": "VARCHAR", '"rows"': "BIGINT"},
+    "policy_rows": {"name": "VARCHAR", "path": "VARCHAR", "rater_id": "VARCHAR", '"rows"': "BIGINT"},
     "reports": {"path": "VARCHAR", "rater_ids": "VARCHAR[]", "made_at": "TIMESTAMPTZ", "state": "VARCHAR"},
     "exports": {
         "path": "VARCHAR", "purpose": "VARCHAR", "recipient": "VARCHAR", "rater_ids": "VARCHAR[]",

@@ -7,9 +7,8 @@ from rlhf_audit.audits import marks, runner
 from rlhf_audit.types import AuditResult, AuditRow, Severity
 
 TABLES = {
-    "policies": [{"name": name, "path": f"../{name}", "state": "current"} for name in "pq"],
     "policy_rows": [
-        {"path": f"../{policy}", "rater_id": f"r-{name}", "rows": rows}
+        {"name": policy, "path": f"../{policy}", "rater_id": f"r-{name}", "rows": rows}
         for policy, name, rows in (
             ("p", "clean-0", 300),
             ("p", "clean-1", 300),

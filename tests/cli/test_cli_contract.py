@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_audit.audits import catalogue
 from rlhf_audit.log.store import Log
 
 HEX = set("0123456789abcdef")
@@ -92,7 +93,7 @@ def test_audit_codes_follow_severity(cli, study):
 
 def test_audit_list_set_and_print_sql(cli, study):
     listed = cli("audit", study.log, "--list", "--json").result["audits"]
-    assert len(listed) == 10
+    assert [one["id"] for one in listed] == list(catalogue.READING_ORDER)
     more = cli("audit", study.log, "constant_rater", "--set", "constant_rater.n_min=1000000", "--json")
     assert more.code == 0 and more.result["findings"] == []
     text = cli("audit", study.log, "constant_rater", "--print-sql").out

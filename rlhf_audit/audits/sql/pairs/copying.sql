@@ -10,7 +10,7 @@ value = "share of the items on which both gave the same label, less what is expe
 flag = "value reaches the threshold, or they are identical on at least n_min items on which honest raters agree with at most 90 per cent (ours); and q <= .05"
 estimator = "copying"
 caveats = [
-  "Expected: by Dawid and Skene's model of the panel. A pair that exceeds that by .05 (ours) is judged again by the truth as the others alone tell it, and by both raters' confusions against that: so the two can't vouch for each other.",
+  "Expected: by Dawid and Skene's model of the panel. A pair that exceeds that, or what both usually agree with others, by .05 and two standard errors (ours) is judged again by the truth as the others alone tell it, and by both raters' confusions against that: so the two can't vouch for each other.",
   "Naive expectations flag honest pairs: raters agree on easy items, and make the same mistakes on misleading ones, which the others make as well.",
   "Two raters who share a view that the others lack look like this too. The note tells on how many of the items where one of them seems wrong they are wrong together: look at those.",
   "Of a pair that surely repeats one another (p times the number of pairs at most .05) one is then left out, and all other pairs are judged anew: two copies may otherwise pass for the truth, against which honest raters look alike.",

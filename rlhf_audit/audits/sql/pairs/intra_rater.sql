@@ -11,6 +11,7 @@ flag = "value is below the threshold, and q <= .05"
 caveats = [
   "A rater who remembers what they answered looks more consistent than they are.",
   "Nothing is judged where the panel is never asked anything twice: plan repeats.",
+  "The interval is symmetric in Fisher's z of kappa, for near 1 kappa itself is skewed.",
   "Where all answers are the same kappa is undefined; see constant_rater.",
 ]
 references = ["Cohen 1960", "Fleiss, Cohen and Everitt 1969 (the standard error)"]
@@ -91,8 +92,8 @@ SELECT
   rater_id AS subject,
   n,
   kappa AS value,
-  CASE WHEN se IS NOT NULL THEN greatest(kappa - 1.959963984540054 * se, -1) END AS lower,
-  CASE WHEN se IS NOT NULL THEN least(kappa + 1.959963984540054 * se, 1) END AS upper,
+  CASE WHEN abs(kappa) < 0.999999 THEN tanh(atanh(kappa) - 1.959963984540054 * se / (1 - kappa * kappa)) ELSE kappa END AS lower,
+  CASE WHEN abs(kappa) < 0.999999 THEN tanh(atanh(kappa) + 1.959963984540054 * se / (1 - kappa * kappa)) ELSE kappa END AS upper,
   CASE
     WHEN se > 0 THEN (kappa - $threshold) / se
     WHEN kappa < $threshold THEN CAST('-Infinity' AS DOUBLE)

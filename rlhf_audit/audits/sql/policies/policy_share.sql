@@ -2,7 +2,7 @@
 id = "policy_share"
 question = "Who taught each policy: what share of its training rows comes from whom?"
 severity = "info"
-reads = ["policies", "policy_rows", "grants"]
+reads = ["policy_rows", "grants"]
 grain = "one rater of one policy that is there, `rater:policy`; raters without a grant for audits together, `unnamed:policy`"
 n_min = 30
 n_counts = "training rows of the policy"
@@ -32,18 +32,15 @@ WITH audited AS (
 ),
 taught AS (
   SELECT
-    policies.name, coalesce(audited.rater_id, 'unnamed') AS who, CAST(sum(policy_rows.rows) AS BIGINT) AS n_own,
+    name, path, coalesce(audited.rater_id, 'unnamed') AS who, CAST(sum(policy_rows.rows) AS BIGINT) AS n_own,
     count(*) AS n_raters
-  FROM policies
-    JOIN policy_rows ON policy_rows.path = policies.path
-    LEFT JOIN audited ON audited.rater_id = policy_rows.rater_id
-  WHERE state = 'current'
-  GROUP BY policies.name, coalesce(audited.rater_id, 'unnamed')
+  FROM policy_rows LEFT JOIN audited ON audited.rater_id = policy_rows.rater_id
+  GROUP BY name, path, coalesce(audited.rater_id, 'unnamed')
 ),
 policy AS (
-  SELECT name, CAST(sum(n_own) AS BIGINT) AS n, CAST(sum(n_raters) AS BIGINT) AS n_raters
+  SELECT path, CAST(sum(n_own) AS BIGINT) AS n, CAST(sum(n_raters) AS BIGINT) AS n_raters
   FROM taught
-  GROUP BY name
+  GROUP BY path
 )
 SELECT
   concat(who, ':', name) AS subject,
@@ -58,5 +55,5 @@ SELECT
     WHEN $marked > 1 THEN 'nobody is marked'
     ELSE 'ok'
   END AS note
-FROM taught JOIN policy USING (name)
+FROM taught JOIN policy USING (path)
 ORDER BY subject

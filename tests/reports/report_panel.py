@@ -37,7 +37,7 @@ _TABLES = {
         erased_at TIMESTAMPTZ, overdue BOOLEAN, held BOOLEAN""",
     "policies": """name VARCHAR, weights_sha256 VARCHAR, algorithm VARCHAR, rows BIGINT, rater_ids VARCHAR[],
         trained_at TIMESTAMPTZ, state VARCHAR, path VARCHAR""",
-    "policy_rows": 'path VARCHAR, rater_id VARCHAR, "rows" BIGINT',
+    "policy_rows": 'name VARCHAR, path VARCHAR, rater_id VARCHAR, "rows" BIGINT',
     "reports": "path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR",
     "exports": """path VARCHAR, rater_ids VARCHAR[], made_at TIMESTAMPTZ, state VARCHAR, purpose VARCHAR,
         told_at TIMESTAMPTZ, recipient VARCHAR""",
@@ -82,7 +82,9 @@ class Panel:
             facts = ("agreeable", "ab" * 32, "reward-model", 900, self.rater_ids, START, "current")
             self.rows["policies"].append((*facts, "../policies/agreeable"))
             for rater_id in self.rater_ids:
-                self.rows["policy_rows"].append(("../policies/agreeable", rater_id, 900 // n_raters))
+                self.rows["policy_rows"].append(
+                    ("agreeable", "../policies/agreeable", rater_id, 900 // n_raters)
+                )
 
     def connect(self, shuffle: int | None = None) -> duckdb.DuckDBPyConnection:
         """Return a connection with the tables; ``shuffle`` seeds another order of every table's rows."""

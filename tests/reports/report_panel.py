@@ -20,6 +20,9 @@ HOSTILE = (
     '"></code></title><script src="https://evil.example/x.js">alert(1)</script><svg onload=x>\x1b[2J\u202egnp'
 )
 
+USED = START + timedelta(days=4)
+"""After the last grant, and before the first withdrawal."""
+
 _TABLES = {
     "feedback": """rater_id VARCHAR, session_id VARCHAR, session_n BIGINT, "row" BIGINT, episode_id VARCHAR,
         step BIGINT, item VARCHAR, kind VARCHAR, value DOUBLE, objective VARCHAR, consent BOOLEAN,
@@ -79,7 +82,7 @@ class Panel:
         if n_raters >= 10:
             self._trouble()
         if n_raters:
-            facts = ("agreeable", "ab" * 32, "reward-model", 900, self.rater_ids, START, "current")
+            facts = ("agreeable", "ab" * 32, "reward-model", 900, self.rater_ids, USED, "current")
             self.rows["policies"].append((*facts, "../policies/agreeable"))
             for rater_id in self.rater_ids:
                 self.rows["policy_rows"].append(
@@ -179,7 +182,7 @@ class Panel:
             grants[rater_id] = tuple(row)
         self.rows["grants"] = list(grants.values())
         self.rows["exports"].append(
-            ("exports/flat-parquet", [overdue, partly], START, "current", "publication", START, None)
+            ("exports/flat-parquet", [overdue, partly], USED, "current", "publication", USED, None)
         )
 
 

@@ -269,6 +269,8 @@ def _fork(world: World, rng: random.Random) -> set[str]:
     elif kind == 1:
         del entries[at]
     elif kind == 2:
+        # Said again behind the last anchored entry it would be new, and nobody could tell it from what is.
+        at = min(at, n_anchored - 2)
         entries.insert(at, dict(entries[at]))
     elif kind == 3:
         other = rng.choice([n for n in range(1, n_anchored) if n != at])

@@ -182,7 +182,7 @@ class Panel:
             grants[rater_id] = tuple(row)
         self.rows["grants"] = list(grants.values())
         self.rows["exports"].append(
-            ("exports/flat-parquet", [overdue, partly], USED, "current", "publication", USED, None)
+            ("exports/flat-parquet", [overdue, partly], USED, "current", "training", USED, None)
         )
 
 

@@ -202,4 +202,5 @@ def _control(directory: Path) -> str:
 def _named(subject: str, names: dict[str, str]) -> str:
     for rater_id, name in names.items():
         subject = subject.replace(rater_id, name)
-    return subject
+    # Pseudonyms are drawn: their order is another each time.
+    return "/".join(sorted(subject.split("/")))

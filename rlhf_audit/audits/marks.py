@@ -7,14 +7,17 @@ from dataclasses import replace
 from rlhf_audit.types import AuditResult, AuditRow
 
 _SHARES = "policy_share"
+_BLAME_BOTH = frozenset({"copying", "duplicate_raters"})
+"""The audits whose finding about a pair is one about each of the two; elsewhere one of them may be the cause."""
 
 
 def flagged_raters(results: Sequence[AuditResult]) -> Mapping[str, tuple[str, ...]]:
-    """Return by which audits each rater is flagged: alone, in a pair, or with an action."""
+    """Return by which audits each rater is flagged: alone, with an action, or as one of two who share it."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for one in results:
         for row in one.findings if one.id != _SHARES else ():
-            if row.subject.startswith("r-"):
+            alone = "/" not in row.subject
+            if row.subject.startswith("r-") and (alone or one.id in _BLAME_BOTH):
                 for rater in row.subject.partition(":")[0].split("/"):
                     found[rater][one.id] = None
     return {rater: tuple(audits) for rater, audits in found.items()}

@@ -229,7 +229,7 @@ def use_without_consent(case: Path) -> dict[str, Expected]:
         for row in rows_of(case, "policies")
         for r in texts(row, "rater_ids")
     ]
-    made += [
+    reported = [
         (r, "audit", row["made_at"]) for row in rows_of(case, "reports") for r in texts(row, "rater_ids")
     ]
     made += [
@@ -255,6 +255,7 @@ def use_without_consent(case: Path) -> dict[str, Expected]:
         )
 
     found = {}
+    made += [thing for thing in reported if not lawful(*thing)]
     for rater in {rater for rater, *_ in made} - gone:
         own = [thing for thing in made if thing[0] == rater]
         found[rater] = Expected(len(own), float(sum(not lawful(*thing) for thing in own)), None, None, None)

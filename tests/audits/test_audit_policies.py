@@ -41,10 +41,12 @@ def test_alone_it_marks_nobody() -> None:
     assert {row.note for row in shares(["policy_share"]).values()} == {"ok"}
 
 
-def test_raters_are_found_in_pairs_and_beside_actions_and_groups_are_no_raters() -> None:
+def test_raters_are_found_beside_actions_and_in_pairs_that_share_a_cause() -> None:
+    """Groups are no raters; and of two who differ one may be as the others are."""
     rows = tuple(
         AuditRow(subject, 9, 1.0, None, None, None, None, True, "x")
         for subject in ("r-a/r-b", "r-c:1", "all", "language=en", "item e:1")
     )
-    results = [AuditResult("some", "?", Severity.INFO, rows, "", {})]
-    assert marks.flagged_raters(results) == {"r-a": ("some",), "r-b": ("some",), "r-c": ("some",)}
+    results = [AuditResult(name, "?", Severity.INFO, rows, "", {}) for name in ("copying", "differ")]
+    both = ("copying", "differ")
+    assert marks.flagged_raters(results) == {"r-a": ("copying",), "r-b": ("copying",), "r-c": both}

@@ -4,12 +4,13 @@ question = "Was anything made with a rater's answers without a consent for that 
 severity = "error"
 reads = ["policies", "reports", "exports", "grants", "withdrawals", "erasures"]
 grain = "one rater who is in a policy, a report or an export"
-n_counts = "policies, reports and exports that were ever made with the rater, those that were replaced since among them"
+n_counts = "policies and exports that were ever made with the rater, those that were replaced since among them, and reports that were made without consent"
 value = "how many of them without a consent that stood for their purpose when they were made"
 flag = "there is one; no test, no tolerance"
 caveats = [
   "A policy needs consent to training, a report to audit, an export to the purpose that it was made for.",
   "Each counts once, under the reason that comes nearest to a consent, in the order of the note: after withdrawal, after expiry, before the grant, found invalid, outside the purpose, no grant.",
+  "A report that was made with consent is not counted: it would change the next, which says the same.",
   "Lawful when it was made and withdrawn since is pending_withdrawals' business; rows that were recorded without consent are consent_validity's.",
   "A consent that was found invalid never was one: what was made with it counts, though nobody knew it then.",
   "Nobody is named whose erasure has begun.",
@@ -45,7 +46,7 @@ scopes AS (  -- each purpose that a grant was given for, and when it was first w
 ),
 judged AS (
   SELECT
-    thing, things.rater_id,
+    thing, things.rater_id, what,
     min(CASE
       WHEN s.grant_id IS NULL OR s.state = 'refused' THEN '6 no grant'
       WHEN s.purpose <> things.purpose THEN '5 outside the purpose'
@@ -56,10 +57,10 @@ judged AS (
       ELSE '0'
     END) AS reason
   FROM things LEFT JOIN scopes AS s ON s.rater_id = things.rater_id
-  GROUP BY thing, things.rater_id
+  GROUP BY thing, things.rater_id, what
 ),
 reasons AS (
-  SELECT rater_id, reason, count(*) AS n
+  SELECT rater_id, reason, count(*) FILTER (WHERE what <> 'reports' OR reason <> '0') AS n
   FROM judged
   GROUP BY rater_id, reason
 ),
@@ -70,6 +71,7 @@ report AS (
     string_agg(concat(n, substr(reason, 2)), '; ' ORDER BY reason) FILTER (WHERE reason <> '0') AS why
   FROM reasons
   GROUP BY rater_id
+  HAVING sum(n) > 0
 )
 SELECT
   rater_id AS subject,

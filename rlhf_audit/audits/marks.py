@@ -8,7 +8,7 @@ from rlhf_audit.types import AuditResult, AuditRow
 
 _SHARES = "policy_share"
 _BLAME_BOTH = frozenset({"copying", "duplicate_raters"})
-"""The audits whose finding about a pair is one about each of the two; elsewhere one of them may be the cause."""
+"""Audits whose finding about a pair is one about each of the two; elsewhere one of them may be the cause."""
 
 
 def flagged_raters(results: Sequence[AuditResult]) -> Mapping[str, tuple[str, ...]]:

@@ -112,7 +112,7 @@ def _views(
             select
             for kind, paths in files.items()
             if kind.view == view
-            for select in _selects(kind, paths, named.get(kind), sealed=log.is_sealed)
+            for select in _selects(kind, paths, sealed=log.is_sealed, named=named.get(kind))
         ]
         empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items())
         body = "\nUNION ALL ".join(selects) or f"SELECT {empty} WHERE false"
@@ -137,7 +137,9 @@ def text_of_views() -> str:
     return resources.files("rlhf_audit.log").joinpath("views.sql").read_text("utf-8")
 
 
-def _selects(kind: viewed.Kind, paths: Sequence[Path], named: str | None, *, sealed: bool) -> list[str]:
+def _selects(
+    kind: viewed.Kind, paths: Sequence[Path], *, sealed: bool, named: str | None = None
+) -> list[str]:
     """Return SELECTs of the view's columns; what is no vector or no single number is NULL there."""
     if kind.view == "feedback_rows":
         if not sealed:

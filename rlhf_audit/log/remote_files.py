@@ -60,7 +60,7 @@ class Place:
             found = fs.FileSelector(top, recursive=True, allow_not_found=True)
             try:
                 infos = self.filesystem.get_file_info(found)
-            except OSError as error:
+            except (OSError, pa.ArrowException) as error:
                 raise told(error, self.name) from error
             files = {info.path: True for info in infos if info.type == fs.FileType.File}
             # A bucket has no folders, only names with slashes in them.
@@ -127,7 +127,7 @@ class RemotePath:
         """
         try:
             info = self.place.filesystem.get_file_info(self.key)
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             raise self._told(error) from error
         if info.type == fs.FileType.NotFound:
             raise FileNotFoundError(errno.ENOENT, "No such file", self.name)
@@ -147,14 +147,14 @@ class RemotePath:
             return self.place.filesystem.open_input_file(self.key)
         except FileNotFoundError:
             raise
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             raise self._told(error) from error
 
     def read_bytes(self) -> bytes:
         with self.open() as file:
             return bytes(file.read())
 
-    def _told(self, error: OSError) -> Exception:
+    def _told(self, error: Exception) -> Exception:
         outside = posixpath.relpath(self.key, self.place.root).startswith("..")
         if outside and any(word in str(error) for word in _DENIED):
             # Who may read the log need not be allowed what lies beside it.
@@ -185,7 +185,7 @@ def find(uri: str) -> RemotePath:
         system, root = _s3(parts) if parts.scheme == "s3" else fs.FileSystem.from_uri(uri)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise _not_a_place(f"a URI that begins with {parts.scheme[:20]!a}") from error
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, pa.ArrowException) as error:
         raise told(error, f"{parts.scheme}://") from error
     root = root.rstrip("/")
     if not root:

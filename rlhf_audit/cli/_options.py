@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from rlhf_audit.cli import _console
 from rlhf_audit.errors import UsageError
+from rlhf_audit.log.layout import is_remote
 from rlhf_audit.log.store import Log
 
 LOG_VARIABLE = "RLHF_AUDIT_LOG"
@@ -17,6 +18,15 @@ _LARGEST_SEED = 2**63 - 1
 
 LogPath = Annotated[
     Path, typer.Argument(metavar="LOG", envvar=LOG_VARIABLE, show_default=False, help="The log's folder.")
+]
+LogPlace = Annotated[
+    str,
+    typer.Argument(
+        metavar="LOG",
+        envvar=LOG_VARIABLE,
+        show_default=False,
+        help="The log's folder, or where a copy lies: s3://BUCKET/PREFIX.",
+    ),
 ]
 RaterId = Annotated[
     str, typer.Argument(metavar="RATER", show_default=False, help="Pseudonym, as enroll printed it.")
@@ -45,13 +55,17 @@ class LogCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         home = os.environ.get(LOG_VARIABLE)
-        given = self._given(ctx, args) if home else []
+        given = self._given(ctx, args)
         needed = sum(param.required for param in self.params if param.param_type_name == "argument")
         # The log itself counts as needed: with one argument too few, it is the log that was left out. Before
         # any number of sessions or audits, or a rater who may be left out, what is no folder is one of them.
         if home and (len(given) < needed or (self._open_ended() and not self._is_folder(given))):
-            args = [home, *args]
+            args, given = [home, *args], [home, *given]
         rest: list[str] = super().parse_args(ctx, args)
+        if isinstance(ctx.params.get("log_path"), Path) and is_remote(given[0]):
+            from rlhf_audit.log import remote
+
+            raise remote.read_only()
         return rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -69,7 +83,7 @@ class LogCommand(TyperCommand):
 
     @staticmethod
     def _is_folder(given: Sequence[str]) -> bool:
-        return bool(given) and "\0" not in given[0] and Path(given[0]).is_dir()
+        return bool(given) and "\0" not in given[0] and (is_remote(given[0]) or Path(given[0]).is_dir())
 
     def _open_ended(self) -> bool:
         arguments = [param for param in self.params if param.param_type_name == "argument"]

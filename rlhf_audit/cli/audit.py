@@ -1,13 +1,16 @@
 """``audit``: run the SQL audits."""
 
+from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from rlhf_audit.cli import _console, _tables
-from rlhf_audit.cli._options import AsJson, LogPath, open_log
+from rlhf_audit.cli._options import AsJson, LogPlace, open_log
 from rlhf_audit.errors import CheckFailedError, LogChangedError, UsageError
+from rlhf_audit.log.layout import is_remote
 from rlhf_audit.log.store import Log
 from rlhf_audit.types import AuditResult, Severity
 
@@ -51,7 +54,7 @@ _Influence = Annotated[
 
 
 def run(
-    log_path: LogPath,
+    log_path: LogPlace,
     ids: _Ids = None,
     listing: _Listing = False,
     fail_on: _FailOn = "warning",
@@ -67,6 +70,7 @@ def run(
     Exits with 1 when there are findings.
     """
     from rlhf_audit.audits import runner
+    from rlhf_audit.log import remote
 
     if master is not None and engine != "spark":
         raise UsageError(
@@ -75,19 +79,39 @@ def run(
             needed="--engine spark",
             fix="leave --master out",
         )
-    log = open_log(log_path)
+    far = is_remote(log_path)
+    log = _open_remote(log_path, engine, influence) if far else open_log(Path(log_path))
     if listing:
         return _list(log, ids or None, as_json)
     overrides = runner.parse_overrides(settings or [])
     if print_sql:
         return _print_sql(log, ids or None, overrides, as_json)
-    with _console.Progress() as progress:
+    with _console.Progress() as progress, remote.telling(log) if far else nullcontext():
         where = master or "local[*]" if engine == "spark" else None
         results = _results(log, where, ids or None, overrides, progress.show)
         results = (*results, *_influence(log, influence or [], results, progress))
     text = "\n\n".join([*map(_told, results), *_in_all(results)])
     _console.emit("audit", log.ledger.head, _document(results), text, as_json)
     return CheckFailedError.exit_code if _fails(results, fail_on) else 0
+
+
+def _open_remote(uri: str, engine: str, influence: list[str] | None) -> Log:
+    from rlhf_audit.log import remote
+
+    if engine == "spark" or influence:
+        raise UsageError(
+            "that needs a log on this machine",
+            seen=f"a URI, and {'--engine spark' if engine == 'spark' else '--influence'}",
+            needed="the log's folder, or DuckDB's audits alone",
+            fix="leave the option out, or run this where the log was recorded",
+        )
+    log = remote.open_log(uri)
+    _console.say("Groups are not known here: they are in the raters' keys, which stay with the recorder.")
+    if log.has_keys:
+        _console.say(
+            "keys/ was copied with this log: remove it there; who has it can forge and link answers."
+        )
+    return log
 
 
 def _influence(

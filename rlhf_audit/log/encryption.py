@@ -98,7 +98,7 @@ def opened(layout: Layout, name: str) -> pq.ParquetFile:
     with path.open("rb") as file:
         encrypted = file.read(len(_MAGIC)) == _MAGIC
     if not encrypted:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(layout.for_arrow(path))
     from pyarrow.parquet import encryption
 
     cipher = of_rater(layout, rater_in(name))

@@ -1,6 +1,5 @@
 """``log.json``: what a log says of itself, written once by ``init``."""
 
-import os
 from typing import Any
 
 from rlhf_audit import canonical
@@ -22,7 +21,7 @@ def read(layout: Layout) -> dict[str, Any]:
     except OSError as error:
         raise LogError(
             "there is no log here",
-            seen=f"no log.json in {os.fspath(layout.root)!r}",
+            seen=f"no log.json in {str(layout.root)!r}",
             needed="a folder made by init",
             fix="rlhf-audit init LOG",
         ) from error

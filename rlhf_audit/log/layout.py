@@ -4,12 +4,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rlhf_audit.errors import UsageError
 
 _RATER = re.compile(r"r-[0-9a-f]{8}")
 _SESSION = re.compile(r"s-[0-9]{4,}")
 _ENV = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*(?:/[A-Za-z0-9][A-Za-z0-9_.:-]*)?")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MERGED = re.compile(r"c-([0-9]{4,})\.parquet")
 
 EPISODES, STEPS, FEEDBACK = "episodes", "steps", "feedback"
@@ -56,6 +58,15 @@ def checked_session_id(text: str) -> str:
 def is_session_id(text: str) -> bool:
     """Say whether ``text`` has the form of a session id."""
     return _SESSION.fullmatch(text) is not None
+
+
+def is_remote(text: str) -> bool:
+    """Say whether a LOG is a URI, and no folder's path.
+
+    >>> is_remote("s3://bucket/study"), is_remote("study")
+    (True, False)
+    """
+    return _URI.match(text) is not None
 
 
 class Layout:
@@ -118,6 +129,10 @@ class Layout:
 
     def journal_folder(self, session_id: str) -> Path:
         return self.journal / session_id
+
+    def for_arrow(self, path: Path) -> Any:
+        """Return what pyarrow reads a file of this log by."""
+        return path
 
     def relative(self, path: Path) -> str:
         """Return ``path`` as the ledger names it: relative to the log, with forward slashes."""

@@ -1,7 +1,5 @@
 """What is in a log of raters whose erasure has ended: a backup that was put back brings them with it."""
 
-import os
-
 from rlhf_audit.log import journal
 from rlhf_audit.log.store import Log
 
@@ -14,7 +12,7 @@ def count(log: Log) -> dict[str, int]:
     answers = sum(1 for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file())
     mentioned = [name for name in journal.open_sessions(layout) if journal.mentions(layout, name, ended)]
     return {
-        "key": sum(os.path.lexists(layout.key_file(rater_id)) for rater_id in ended),
+        "key": sum(path.exists() or path.is_symlink() for path in map(layout.key_file, ended)),
         "file of answers": answers,
         "open session": len(mentioned),
     }

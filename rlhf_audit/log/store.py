@@ -45,7 +45,7 @@ class Log:
         entropy: Entropy | None = None,
         signing_key: Ed25519PrivateKey | None = None,
     ) -> None:
-        self.layout = Layout(root)
+        self.layout = self._layout_of(root)
         self.clock = clock or SystemClock()
         self.entropy = entropy or SystemEntropy()
         self._signing_key = signing_key
@@ -56,6 +56,9 @@ class Log:
         self.ledger = ledger.Ledger(self.layout, f"rlhf_audit/{self.log_id}", first_key)
         self.ledger.load()
         self._folded: tuple[Sequence[ledger.Entry], Whereabouts] | None = None
+
+    def _layout_of(self, root: Path) -> Layout:
+        return Layout(root)
 
     @property
     def is_sealed(self) -> bool:

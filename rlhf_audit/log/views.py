@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from rlhf_audit.clock import to_text
 from rlhf_audit.errors import LogChangedError, LogError
-from rlhf_audit.log import encryption, keys, policy_rows, reader, returned, viewed
+from rlhf_audit.log import encryption, keys, policy_rows, reader, remote, returned, viewed
 from rlhf_audit.log.layout import SEALED, Layout
 from rlhf_audit.log.store import Log
 
@@ -97,20 +97,27 @@ def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | 
 
 
 def _views(
-    log: Log, files: viewed.Files, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | None
+    log: Log,
+    files: viewed.Files,
+    as_of: datetime,
+    groups: Mapping[str, Mapping[str, str]] | None,
+    named: Mapping[viewed.Kind, str] | None = None,
 ) -> str:
+    """Return the views' statements; files that are ``named`` are read as the table of that name."""
+    named = named or {}
+
     parts = []
     for view, columns in COLUMNS.items():
         selects = [
             select
             for kind, paths in files.items()
             if kind.view == view
-            for select in _selects(kind, paths, sealed=log.is_sealed)
+            for select in _selects(kind, paths, sealed=log.is_sealed, named=named.get(kind))
         ]
         empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items())
         body = "\nUNION ALL ".join(selects) or f"SELECT {empty} WHERE false"
         parts.append(f"CREATE VIEW {view} AS\n{body};")
-    parts += _native(files)
+    parts += _native(files, named)
     rows = [f"({_quoted(rater)}, {_map(own)})" for rater, own in sorted((groups or {}).items()) if own]
     values = f"VALUES {', '.join(rows)}" if rows else "SELECT NULL::VARCHAR, MAP {'': ''} WHERE false"
     parts.append(f"CREATE VIEW consented_groups(rater_id, groups) AS {values};")
@@ -130,11 +137,13 @@ def text_of_views() -> str:
     return resources.files("rlhf_audit.log").joinpath("views.sql").read_text("utf-8")
 
 
-def _selects(kind: viewed.Kind, paths: Sequence[Path], *, sealed: bool) -> list[str]:
+def _selects(
+    kind: viewed.Kind, paths: Sequence[Path], *, sealed: bool, named: str | None = None
+) -> list[str]:
     """Return SELECTs of the view's columns; what is no vector or no single number is NULL there."""
     if kind.view == "feedback_rows":
         if not sealed:
-            return [f"SELECT * FROM read_parquet({_listed(paths)}, {_HIVE})"]
+            return [f"SELECT * FROM {named or f'read_parquet({_listed(paths)}, {_HIVE})'}"]
         # Each key's files by themselves; and whole: DuckDB decrypts wrongly where a filter or a sort behind
         # lets it pass over values, which they can't see through an OFFSET. The rater's name they do see: for
         # some raters only theirs are read.
@@ -151,7 +160,7 @@ def _selects(kind: viewed.Kind, paths: Sequence[Path], *, sealed: bool) -> list[
         else f"{name if kept.get(name, True) else 'NULL'}::{sql_type} AS {name}"
         for name, sql_type in COLUMNS[kind.view].items()
     ]
-    return [f"SELECT {', '.join(columns)} FROM read_parquet({_listed(paths)}, hive_partitioning = false)"]
+    return [f"SELECT {', '.join(columns)} FROM {named or _plain(paths)}"]
 
 
 def _sealed(log: Log, files: viewed.Files) -> list[str]:
@@ -160,14 +169,18 @@ def _sealed(log: Log, files: viewed.Files) -> list[str]:
     return [rater for raters in found for rater in raters] if log.is_sealed else []
 
 
-def _native(files: viewed.Files) -> list[str]:
+def _native(files: viewed.Files, named: Mapping[viewed.Kind, str]) -> list[str]:
     """Return views of each environment's steps in the types of its own spaces, as steps_of_CartPole_v1."""
     found = []
     for kind, paths in files.items():
         if kind.native:
-            body = f"SELECT * FROM read_parquet({_listed(paths)}, hive_partitioning = false)"
+            body = f"SELECT * FROM {named.get(kind) or _plain(paths)}"
             found.append(f'CREATE VIEW "{kind.native}" AS {body};')
     return found
+
+
+def _plain(paths: Sequence[Path]) -> str:
+    return f"read_parquet({_listed(paths)}, hive_partitioning = false)"
 
 
 def _listed(paths: Sequence[Path]) -> str:
@@ -204,13 +217,15 @@ def _connected(log: Log, as_of: datetime) -> duckdb.DuckDBPyConnection:
         for rater_id in _sealed(log, files):
             cipher = encryption.of_rater(log.layout, rater_id)
             connection.execute(f"PRAGMA add_parquet_key('{rater_id}', '{cipher.name_in_sql}')")
-        paths = [str(path.resolve()) for group in files.values() for path in group]
+        named = remote.register(connection, log, files) if isinstance(log, remote.RemoteLog) else {}
+        # What is remote DuckDB can't read by itself: whoever has its query fail asks remote.py.
+        paths = [] if named else [str(path.resolve()) for group in files.values() for path in group]
         connection.execute("SET VARIABLE sealed_files = ?", [paths])
         connection.execute("SET VARIABLE ledger_bytes = ?", [sum(len(line) + 1 for line in log.ledger.lines)])
         # The lines as they were checked, not the file, which another process may be writing to.
         connection.register("ledger_lines", pa.table({"json": [line.decode() for line in log.ledger.lines]}))
         connection.register("sealed_slices", _table(viewed.slices(log)))
-        connection.execute(_views(log, files, as_of, consented_groups(log, as_of)))
+        connection.execute(_views(log, files, as_of, consented_groups(log, as_of), named))
         connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
         found = unreadable(connection, error)
@@ -288,7 +303,12 @@ def _name(path: str) -> str:
 
 
 def consented_groups(log: Log, as_of: datetime) -> dict[str, dict[str, str]]:
-    """Return the groups of every rater with a grant for audits that stands at ``as_of``."""
+    """Return the groups of every rater with a grant for audits that stands at ``as_of``.
+
+    Of a remote log nobody's: groups are in the keys, and those are not read from elsewhere.
+    """
+    if isinstance(log, remote.RemoteLog):
+        return {}
     invalid = {name for entry in log.ledger.of("consent-invalidated") for name in entry.body["grant_ids"]}
     covered = {
         entry.body["rater_id"]
@@ -315,7 +335,7 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str, values: Sequence[obje
 
 def _readable(log: Log) -> tuple[Path, ...]:
     layout = log.layout
-    return layout.episodes, layout.steps, layout.feedback
+    return () if isinstance(log, remote.RemoteLog) else (layout.episodes, layout.steps, layout.feedback)
 
 
 def _map(pairs: Mapping[str, str]) -> str:

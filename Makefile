@@ -43,10 +43,9 @@ bench-record: $(BENCH)/.installed
 bench-erase: $(BENCH)/.installed
 	$(BENCH)/bin/python -m benchmarks.erasing
 
-bench-audit: $(STAMP)
-	@set -e; for name in auditing audit_peers; do \
-	  if [ -f "benchmarks/$$name.py" ]; then $(PYTHON) -m "benchmarks.$$name"; fi; \
-	done
+bench-audit: $(STAMP) $(BENCH)/.installed
+	$(PYTHON) -m benchmarks.auditing
+	$(BENCH)/bin/python -m benchmarks.audit_peers
 
 $(BENCH)/.installed: $(STAMP) $(PINS)
 	rm -rf $(BENCH)

@@ -12,7 +12,7 @@ from audit_simulate import simulate
 from rlhf_audit.audits import runner
 from rlhf_audit.types import AuditRow
 
-REAL = Path("/work/shared/ground_truth/real")
+REAL = Path(__file__).parents[3] / "shared" / "ground_truth" / "real"
 AUDITS = ["copying", "duplicate_raters", "intra_rater"]
 
 

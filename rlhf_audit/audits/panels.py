@@ -18,7 +18,7 @@ Indices = npt.NDArray[np.int32]
 _PIECE = np.uint64(2**26 - 1)
 """So many bits of a hash are added up exactly as floats, for up to 2^27 ratings."""
 
-_AT_ONCE = 500_000
+_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 from scipy import stats
 
-from rlhf_audit.audits import catalogue, causes, marks, prepared
+from rlhf_audit.audits import catalogue, causes, marks, memory, prepared
 from rlhf_audit.audits.engines import DuckDBEngine, Engine
 from rlhf_audit.audits.estimated import ESTIMATORS
 from rlhf_audit.audits.header import AuditFile, Distribution, Parameter, Test, substitute
@@ -128,6 +128,7 @@ def _run_one(engine: Engine, audit: AuditFile, overrides: Overrides | None) -> A
         found = engine.query(sql)
     else:
         found = ESTIMATORS[audit.estimator](engine.table(sql), values)
+        memory.give_back()
     raw = sorted(found, key=lambda row: str(row["subject"]))
     p_values = [_p_value(row, audit.test) for row in raw]
     q_values = _q_values(raw, p_values, audit.test)

@@ -25,6 +25,9 @@ MOST_STEPS = 100_000
 _NEVER = 1e-300
 """Stands for a probability of 0, whose logarithm there is none of."""
 
+_AT_ONCE = 100_000
+"""Items that are compared together."""
+
 _FEWER = 0.5
 """Share of different rows up to which equal rows are worth putting together."""
 
@@ -164,7 +167,7 @@ def _answers(
     answered = np.flatnonzero(lengths)
     starts = np.concatenate([[0], np.cumsum(lengths[answered])])
     given = sparse.csr_matrix(
-        (np.ones(len(columns)), columns, starts), shape=(len(answered), width), copy=False
+        (np.ones(len(columns), np.int8), columns, starts), shape=(len(answered), width), copy=False
     )
     row_of = np.full(n_items, -1)
     first, inverse, weight = _alike(columns, starts[:-1], width)
@@ -173,6 +176,7 @@ def _answers(
     else:
         inverse, weight = np.arange(len(answered)), np.ones(len(answered), np.int64)
     row_of[answered] = inverse
+    given = given.astype(np.float64)
     return _Answers(given, given.T, weight.astype(np.float64), row_of)
 
 
@@ -184,7 +188,11 @@ def _alike(columns: npt.NDArray[np.int32], starts: Indices, width: int) -> tuple
     if not len(starts):
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
     bits = np.random.Generator(np.random.Philox(0)).integers(0, 2**64, width, np.uint64)
-    marks = np.add.reduceat(bits[columns], starts)
+    marks = np.empty(len(starts), np.uint64)
+    for row in range(0, len(starts), _AT_ONCE):
+        own = starts[row : row + _AT_ONCE]
+        end = starts[row + _AT_ONCE] if row + _AT_ONCE < len(starts) else len(columns)
+        marks[row : row + _AT_ONCE] = np.add.reduceat(bits[columns[own[0] : end]], own - own[0])
     _, first, inverse, weight = np.unique(marks, return_index=True, return_inverse=True, return_counts=True)
     return first.astype(np.int64), inverse.reshape(-1).astype(np.int64), weight.astype(np.int64)
 

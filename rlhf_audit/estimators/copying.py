@@ -116,11 +116,13 @@ def _in_order(
         keys *= size
         keys += part
     keys.sort()
-    sorted_labels = (keys % shape[2]).astype(np.int32)
-    keys //= shape[2]
-    sorted_raters = (keys % shape[1]).astype(np.int32)
-    keys //= shape[1]
-    return keys.astype(np.int32), sorted_raters, sorted_labels
+    parts = []
+    for size in (shape[2], shape[1]):
+        part = np.empty(len(keys), np.int32)
+        np.remainder(keys, size, out=part, casting="unsafe")
+        keys //= size
+        parts.append(part)
+    return keys.astype(np.int32), parts[1], parts[0]
 
 
 def _match_twins(found: Pairs, echoes: npt.NDArray[np.bool_], given: Ints) -> None:

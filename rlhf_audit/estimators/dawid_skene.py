@@ -25,8 +25,8 @@ MOST_STEPS = 100_000
 _NEVER = 1e-300
 """Stands for a probability of 0, whose logarithm there is none of."""
 
-_AT_ONCE = 100_000
-"""Items that are compared together."""
+_AT_ONCE, _ROWS = 100_000, 1_000_000
+"""Items that are compared together; rows that are counted together."""
 
 _FEWER = 0.5
 """Share of different rows up to which equal rows are worth putting together."""
@@ -158,9 +158,13 @@ def _answers(
     width = n_raters * n_labels
     code = items.astype(np.int64)
     code *= width
-    code += raters.astype(np.int64) * n_labels + labels
+    for start in range(0, len(code), _ROWS):
+        own = slice(start, start + _ROWS)
+        code[own] += raters[own].astype(np.int64) * n_labels + labels[own]
     code.sort()
-    lengths = np.bincount(code // width, minlength=n_items)
+    lengths = np.zeros(n_items, np.int64)
+    for start in range(0, len(items), _ROWS):
+        lengths += np.bincount(items[start : start + _ROWS], minlength=n_items)
     code %= width
     columns = code.astype(np.int32)
     del code

@@ -35,11 +35,10 @@ WITH active AS (  -- so that each name is handed over once
   GROUP BY rater_id
 )
 SELECT
-  1 AS panel,
+  CAST(1 AS SMALLINT) AS panel,
   CAST(rater AS INTEGER) AS rater,
   CAST(item AS INTEGER) AS item,
   value,
-  CASE WHEN item = named_at THEN rater_id END AS rater_id,
-  CASE WHEN item = named_at THEN '' END AS suffix
+  CASE WHEN item = named_at THEN rater_id END AS rater_id
 FROM ratings JOIN active USING (rater_id)
 WHERE m >= 2 AND kind = 'rating'

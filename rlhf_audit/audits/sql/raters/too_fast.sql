@@ -51,17 +51,16 @@ WITH measured AS (  -- nobody answers everything in no time: such times were not
   GROUP BY rater_id
 ),
 counted AS (
-  SELECT item, count(*) AS m, max(latency_s) AS slowest
+  SELECT item, count(*) AS m, min(latency_s) AS fastest, max(latency_s) AS slowest
   FROM ratings JOIN measured USING (rater_id)
   WHERE kind = 'rating' AND has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s)
   GROUP BY item
-  HAVING count(*) >= 2
 ),
+alone AS (SELECT item FROM counted WHERE m = 1),  -- fewer, as a rule, than all others
 doubtful AS (  -- on all others nobody can be fast: the others' median is not above the slowest
-  SELECT item, counted.m
-  FROM ratings JOIN measured USING (rater_id) JOIN counted USING (item)
-  WHERE kind = 'rating' AND has_times AND latency_s < least($ceiling_s, $fraction * slowest)
-  GROUP BY item, counted.m
+  SELECT item, m
+  FROM counted
+  WHERE m >= 2 AND fastest < least($ceiling_s, $fraction * slowest)
 ),
 ranked AS (  -- place: from 1, the fastest on the item; low, high: places, in the others' m - 1 sorted times, of the middle
   SELECT
@@ -91,8 +90,8 @@ fast AS (  -- the own time skipped, the others' places move by one from there on
 ),
 answered AS (
   SELECT rater_id, count(*) AS n, sum(CAST(abs(e) AS DECIMAL(38, 15))) / count(*) AS apart
-  FROM ratings JOIN measured USING (rater_id) JOIN counted USING (item)
-  WHERE kind = 'rating' AND has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s)
+  FROM ratings JOIN measured USING (rater_id) LEFT JOIN alone ON alone.item = ratings.item
+  WHERE kind = 'rating' AND has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s) AND alone.item IS NULL
   GROUP BY rater_id
 ),
 shares AS (

@@ -36,6 +36,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "severity",
         "drift",
         "fatigue",
+        "fatigue_onset",
         "anchoring",
         "halo",
         "position_bias",

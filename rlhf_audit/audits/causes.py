@@ -16,6 +16,7 @@ PLAINEST_FIRST = (
     "rasch_severity",
     "drift",
     "fatigue",
+    "fatigue_onset",
     "anchoring",
     "halo",
     "position_bias",

@@ -9,6 +9,7 @@ from rlhf_audit.audits import (
     estimated_agreement,
     estimated_groups,
     estimated_pairs,
+    estimated_raters,
     estimated_truth,
     position_rows,
     rasch_rows,
@@ -28,6 +29,7 @@ ESTIMATORS: Mapping[str, Estimator] = {
     "position_bias": position_rows.rows,
     "rasch_severity": rasch_rows.severity_rows,
     "rater_fit": rasch_rows.fit_rows,
+    "fatigue_onset": estimated_raters.fatigue_onset,
     "copying": estimated_pairs.copying,
 }
 """By the name that a header's ``estimator`` gives."""

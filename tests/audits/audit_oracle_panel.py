@@ -264,14 +264,29 @@ def marginal_homogeneity(rows: Rows) -> dict[str, Expected]:
         df = max(len(moved) - 1, 1)
         cells = [(count[k, j], count[j, k]) for k, j in combinations(labels, 2) if count[k, j] + count[j, k]]
         bowker = sum((s - t) ** 2 / (s + t) for s, t in cells)
-        effect, mirrored = max(map(abs, d.values())) / n, max((abs(s - t) for s, t in cells), default=0) / n
-        found[f"{a}/{b} Stuart-Maxwell"] = Expected(differ, effect, None, None, float(stats.chi2.sf(x2, df)))
+        only = [(sum(x == k != y for x, y in pairs), sum(y == k != x for x, y in pairs)) for k in labels]
+        margins, mirrored = largest(only, n), largest(cells, n)
+        found[f"{a}/{b} Stuart-Maxwell"] = Expected(differ, *margins, float(stats.chi2.sf(x2, df)))
         bhapkar = x2 / (1 - x2 / n) if x2 < n else math.inf
-        found[f"{a}/{b} Bhapkar"] = Expected(differ, effect, None, None, float(stats.chi2.sf(bhapkar, df)))
+        found[f"{a}/{b} Bhapkar"] = Expected(differ, *margins, float(stats.chi2.sf(bhapkar, df)))
         found[f"{a}/{b} Bowker"] = Expected(
-            differ, mirrored, None, None, float(stats.chi2.sf(bowker, max(len(cells), 1)))
+            differ, *mirrored, float(stats.chi2.sf(bowker, max(len(cells), 1)))
         )
     return found
+
+
+def largest(cells: list[tuple[int, int]], n: int) -> tuple[float, float, float]:
+    """The largest difference of paired shares, and Bonferroni's ends of it."""
+    cells = [(s, t) for s, t in cells if s + t]
+    if not cells:
+        return 0.0, 0.0, 0.0
+    z = float(stats.norm.isf(0.025 / len(cells)))
+    sizes = [abs(s - t) / n for s, t in cells]
+    halves = [
+        z * math.sqrt(max((s + t) / n - size**2, 0) / n) for (s, t), size in zip(cells, sizes, strict=True)
+    ]
+    ends = list(zip(sizes, halves, strict=True))
+    return max(sizes), max(max(a - h, 0) for a, h in ends), max(min(a + h, 1) for a, h in ends)
 
 
 class Truth:
@@ -372,8 +387,8 @@ def item_controversy(rows: Rows) -> dict[str, Expected]:
         for name, g in items.items()
     }
     n, mean = len(apart), sum(apart.values()) / len(apart)
-    half = Z * math.sqrt(sum((v - mean) ** 2 for v in apart.values()) / (n * (n - 1))) if n > 1 else None
-    ends = (None, None) if half is None else (max(mean - half, 0), min(mean + half, 1))
+    half = Z * math.sqrt(sum((v - mean) ** 2 for v in apart.values()) / (n * (n - 1))) if n > 1 else 0
+    ends = (max(mean - half, 0), min(mean + half, 1)) if half else wilson_of(mean, n)
     model = Truth(rows)
     found = {"all items": Expected(n, mean, *ends, None)}
     margin = {
@@ -384,8 +399,16 @@ def item_controversy(rows: Rows) -> dict[str, Expected]:
     for name in order[:n_listed]:
         if apart[name] > 0:
             p = min(1.0, max(wrong_at_least(model, name, k) for k in range(len(model.labels))) * n / n_listed)
-            found[f"item {name}"] = Expected(len(items[name]), apart[name], None, None, p)
+            ends = wilson_of(apart[name], len(items[name]) // 2)
+            found[f"item {name}"] = Expected(len(items[name]), apart[name], *ends, p)
     return found
+
+
+def wilson_of(share: float, n: int) -> tuple[float, float]:
+    """Wilson's ends are where the distance from the share is Z of their own standard errors."""
+    a, b, c = 1 + Z * Z / n, -2 * share - Z * Z / n, share * share
+    root = math.sqrt(max(b * b - 4 * a * c, 0))
+    return (-b - root) / (2 * a), (-b + root) / (2 * a)
 
 
 def wrong_at_least(model: Truth, name: str, k: int) -> float:

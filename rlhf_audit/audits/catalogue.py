@@ -41,6 +41,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "halo",
         "position_bias",
         "tie_excess",
+        "gold_accuracy",
         "rasch_severity",
         "rater_fit",
     ),

@@ -21,6 +21,7 @@ PLAINEST_FIRST = (
     "halo",
     "position_bias",
     "tie_excess",
+    "gold_accuracy",
     "duplicate_raters",
     "copying",
     "intra_rater",

@@ -11,6 +11,7 @@ from rlhf_audit.audits import (
     estimated_pairs,
     estimated_raters,
     estimated_truth,
+    gold_rows,
     position_rows,
     rasch_rows,
 )
@@ -30,6 +31,7 @@ ESTIMATORS: Mapping[str, Estimator] = {
     "rasch_severity": rasch_rows.severity_rows,
     "rater_fit": rasch_rows.fit_rows,
     "fatigue_onset": estimated_raters.fatigue_onset,
+    "gold_accuracy": gold_rows.gold_accuracy,
     "copying": estimated_pairs.copying,
 }
 """By the name that a header's ``estimator`` gives."""

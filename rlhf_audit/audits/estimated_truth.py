@@ -12,7 +12,8 @@ from rlhf_audit.estimators import dawid_skene, intervals
 
 Row = dict[str, Any]
 
-_NOT_AT_END = "; EM not at its end: no clear maximum"
+NOT_AT_END = "; EM not at its end: no clear maximum"
+"""What a note ends in where `max_steps` stopped it."""
 
 _PEAKS = 0.555
 """Sarle's bimodality of an even spread: more is more than one peak."""
@@ -82,7 +83,7 @@ def _accuracies(panel: Panel, fit: dawid_skene.Fit, n_min: int) -> list[Row]:
     for i, name in enumerate(panel.names):
         low = bool(accuracy[i] <= commonest and accuracy[i] < usual)
         note = "no better than always naming the commonest label" if low else "ok"
-        note += "" if fit.converged else _NOT_AT_END
+        note += "" if fit.converged else NOT_AT_END
         rows.append(
             _row(
                 f"{name}{panel.suffix}", int(n[i]), panel.number, note=note if enough[i] else "insufficient",
@@ -121,7 +122,7 @@ def _disputed(panel: Panel, names: Mapping[int, str], parameters: Mapping[str, f
     # Items that do not vary at all tell as much as n answers to one question.
     lower, upper = (mean - half, mean + half) if half > 0 else intervals.wilson(mean, n)
     fit = _fit(panel, parameters["max_steps"])
-    stopped = "" if fit.converged else _NOT_AT_END
+    stopped = "" if fit.converged else NOT_AT_END
     whole = _row(
         f"all items{panel.suffix}", n, panel.number, note=f"ok{stopped}",
         value=mean, lower=float(max(lower, 0.0)), upper=float(min(upper, 1.0)),

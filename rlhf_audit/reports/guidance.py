@@ -158,6 +158,11 @@ _TOPICS = (
         neutral=0.0,
         apart=True,
     ),
+    Topic(
+        ("gold",),
+        "Look at the answers that contradict the known labels: is the rater wrong, or the label? Explain the"
+        " task again, with these items as examples, before leaving anyone out.",
+    ),
     Topic(("fatigue", "tire"), _SHORTER, neutral=0.0),
     Topic(("central", "extreme_use"), "Show examples of both ends of the scale, and ask again.", neutral=1.0),
     Topic(

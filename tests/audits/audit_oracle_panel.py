@@ -404,7 +404,7 @@ def item_controversy(rows: Rows) -> dict[str, Expected]:
     return found
 
 
-def wilson_of(share: float, n: int) -> tuple[float, float]:
+def wilson_of(share: float, n: float) -> tuple[float, float]:
     """Wilson's ends are where the distance from the share is Z of their own standard errors."""
     a, b, c = 1 + Z * Z / n, -2 * share - Z * Z / n, share * share
     root = math.sqrt(max(b * b - 4 * a * c, 0))

@@ -90,6 +90,10 @@ _PAUSE_S = 0.1
 _FRESH_S = 2.0
 _LEDGER = "ledger/entries.jsonl"
 _UNKNOWN = "is not in the ledger"
+_UNDER_WAY = (
+    "begins an erasure that never ended: wait if one is at work; else clear what is in its way, as named"
+    " below, and run this again, which goes on with it"
+)
 _REPLACED = "was merged into another file by a compaction, and is still there"
 
 
@@ -211,7 +215,7 @@ def _erasures(log: Log) -> Iterator[Problem]:
     for entry in log.ledger.of("erasure-intent"):
         rater_id = entry.body["rater_id"]
         if rater_id not in ended:
-            yield Problem(_LEDGER, f"line {entry.seq + 1} begins an erasure that never ended")
+            yield Problem(_LEDGER, f"line {entry.seq + 1} {_UNDER_WAY}")
             halts = [e.body for e in log.ledger.of("erasure-halted") if e.body["rater_id"] == rater_id]
             for obstacle in halts[-1]["obstacles"] if halts else ():
                 problem = f"{obstacle['problem']}: in the way of an erasure"

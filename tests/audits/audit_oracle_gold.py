@@ -6,7 +6,8 @@ from pathlib import Path
 
 import audit_panel
 from audit_oracle import Expected, by_item, last_ratings, wilson
-from audit_oracle_panel import Truth, of_each_panel, wilson_of
+from audit_oracle_panel import of_each_panel
+from audit_oracle_truth import Truth, wilson_of
 from scipy import stats
 
 

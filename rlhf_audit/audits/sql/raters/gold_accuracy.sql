@@ -6,7 +6,7 @@ reads = ["gold", "items", "ratings"]
 grain = "one rater (of another panel than ratings of `correct`, see agreement, `rater:panel`); and for the panel `all answers`, `majority` (the label that most gave, of a tie the higher) and `Dawid-Skene` (the likeliest label, see truth_inference). No row where no right label is known"
 n_min = 20
 n_counts = "the rater's ratings of items whose right label is known (of the panel: such items; for majority and Dawid-Skene with enough ratings)"
-value = "share of them that are right"
+value = "share of answers that are right, where the right label is known"
 flag = "a rater: the others' share on all such items, and on the same items, is above the value by the threshold or more, and q <= .05"
 estimator = "gold_accuracy"
 caveats = [

@@ -12,6 +12,7 @@ caveats = [
   "A rater who remembers what they answered looks more consistent than they are.",
   "Nothing is judged where the panel is never asked anything twice: plan repeats.",
   "The interval is symmetric in Fisher's z of kappa, for near 1 kappa itself is skewed.",
+  "Where all answers agree the formula has nothing to go by, and the interval no width: that is no certainty.",
   "Where all answers are the same kappa is undefined; see constant_rater.",
 ]
 references = ["Cohen 1960", "Fleiss, Cohen and Everitt 1969 (the standard error)"]

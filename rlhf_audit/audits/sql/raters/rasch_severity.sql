@@ -13,11 +13,14 @@ caveats = [
   "Items are taken together by how many raters they have and by the sum of their labels: given these, what the items are like drops out, so that many items with few ratings each do no harm, as they do where each item is a parameter (Andersen 1973). Above 8 ratings items are taken together by their mean, in 32 steps.",
   "A label is its rank on its scale; scales of more than 10 labels are left out.",
   "Whoever answers at one end of the scale only has no finite severity: see constant_rater.",
-  "It is relative to the raters of the same items: where a few raters share all items, one who differs from them is overstated, in a panel of n by about n / (n - 1), and the interval does not allow for that.",
+  "Joint estimation measures each rater against the others and overstates the distance from the mean of all n by n / (n - 1): value and interval are less by that factor (Wright and Douglas 1977). Programs for many-facet Rasch models print the larger number. For more than 200 raters the error takes the classes' thresholds as known (ours).",
+  "Of a rater two logits off or more, on a scale of several labels, the interval holds the truth somewhat less often than it says.",
+  "It is relative to the raters of the same items: where many raters work in small fixed panels it is a rater's distance from the others of that panel, not from everybody.",
   "severity says the same in label units. A logit does not depend on where on the scale the items lie.",
 ]
 references = [
   "Linacre 1989 (many-facet Rasch); Masters 1982 (thresholds by class of items)",
+  "Wright and Douglas 1977 (the correction)",
   "mfrmr package, facet_quality_dashboard (1 logit)",
 ]
 

@@ -206,7 +206,7 @@ def _fitted(panel: _Panel) -> _Fitted:
         severity[kept] = unbiased * (found.measures[0] - centre)
         if weights.sum() <= _FEW_RATERS:
             off = rasch.errors_off_the_mean(
-                counts * weights[levels, None], found.probabilities, levels, groups, weights
+                counts * weights[levels, None], found.probabilities, levels, groups, weights.astype(float)
             )
             # An item's sum is given: its raters' answers vary by m / (m - 1) more than if each stood alone.
             error[kept] = np.sqrt(unbiased) * off

@@ -66,6 +66,13 @@ def run_on(
     return marks.taught_by_flagged(causes.attribute(results))
 
 
+def reads_answers(ids: Sequence[str] | None = None) -> bool:
+    """Return whether any of these audits, or of all, asks for more than the ledger."""
+    audits = [catalogue.find(name) for name in (catalogue.load() if ids is None else ids)]
+    reads = {view for audit in audits for view in audit.reads}
+    return "feedback" in reads or bool(prepared.needed(reads))
+
+
 def printable_sql(audit: AuditFile, overrides: Overrides | None = None) -> str:
     """Return the very text that is run, header included, for any DuckDB shell that has the views.
 

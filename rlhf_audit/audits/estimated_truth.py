@@ -78,8 +78,8 @@ def _accuracies(panel: Panel, fit: dawid_skene.Fit, n_min: int) -> list[Row]:
     commonest = float(fit.prevalence.max())
     rows = []
     for i, name in enumerate(panel.names):
-        low = bool(accuracy[i] <= commonest and accuracy[i] < usual)
-        note = "no better than always naming the commonest label" if low else "ok"
+        low = bool(lower[i] <= commonest and accuracy[i] < usual)
+        note = "not surely better than always naming the commonest label" if low else "ok"
         note = note if fit.converged else f"{note}; EM not at its end: no clear maximum"
         rows.append(
             _row(

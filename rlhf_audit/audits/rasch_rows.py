@@ -150,14 +150,18 @@ def _fit_row(
     limit, above = float(np.log(parameters["threshold"])), seen - usual
     noisy, tame = min(seen, above) >= limit, max(seen, above) <= -limit
     note = (
-        "noisy: strays from the model" if noisy else "overfits: more regular than the model" if tame else "ok"
+        "noisy: strays from the model"
+        if noisy
+        else "overfits: more regular than the model, no fault by itself"
+        if tame
+        else "ok"
     )
     enough = n >= parameters["n_min"]
     strays = sorted((seen - float(sure.mean()), above), key=abs)[0] if sd > 0 else 0.0
     return {
         "subject": subject, "n": n, "value": float(np.exp(seen)),
         "lower": float(np.exp(seen - _Z * sd)), "upper": float(np.exp(seen + _Z * sd)),
-        "flagged": bool((noisy or tame) and enough), "note": note if enough else "insufficient",
+        "flagged": bool(noisy and enough), "note": note if enough else "insufficient",
         "statistic": strays / sd if sd > 0 else None,
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from random import Random
 from typing import Any
 
+import audit_habits as habits
 import audit_panel
 import numpy as np
 import pyarrow as pa
@@ -97,6 +98,33 @@ def test_sweep_audits_coverage_of_a_difference_between_groups() -> None:
 
 
 @pytest.mark.sweep
+def test_sweep_audits_coverage_of_a_difference_of_labels() -> None:
+    """1,000 logs: 15 raters, each lenient in their own way, six of them .1 more; each has their own items."""
+    covered, n = 0, 1000
+    size, n_ratings = 15, 40
+    told = [{"rater_id": f"r-{i:02d}", "groups": f"{{g={'a' if i < 6 else 'b'}}}"} for i in range(size)]
+    rater = np.repeat(np.arange(size), n_ratings)
+    columns = {
+        "rater_id": [f"r-{i:02d}" for i in rater], "session_n": (rater + 1).tolist(),
+        "row": np.tile(np.arange(n_ratings), size), "kind": ["rating"] * len(rater),
+        "objective": ["correct"] * len(rater), "n_steps": [1] * len(rater),
+        "episode_id": [f"e{i}" for i in rater], "step": np.tile(np.arange(n_ratings), size),
+    }  # fmt: skip
+    with audit_panel.connect(raters=told) as connection:
+        for seed in range(n):
+            random = np.random.default_rng(seed)
+            chance = 0.4 + random.normal(0, 0.08, size) + 0.1 * (np.arange(size) < 6)
+            value = (random.random(len(rater)) < chance[rater]).astype(float)
+            habits.connect(columns | {"value": value}, connection)
+            (result,) = runner.run(connection, ["simpson"])
+            (row,) = [row for row in result.rows if row.subject == "g=a"]
+            assert row.lower is not None and row.upper is not None
+            covered += row.lower <= 0.1 <= row.upper
+    print(f"simpson: coverage {covered / n:.3f}")
+    assert 0.93 <= covered / n <= 0.97
+
+
+@pytest.mark.sweep
 def test_sweep_audits_coverage_of_the_kappa_with_oneself() -> None:
     """1,000 raters as many logs: 200 repeats, nine of ten answered alike, which is a kappa of .8."""
     random, rows = Random(6), Rows()
@@ -118,7 +146,7 @@ def test_sweep_audits_coverage_of_the_kappa_with_oneself() -> None:
 
 @pytest.mark.sweep
 def test_sweep_audits_intervals_of_honest_pairs_hold_zero() -> None:
-    """1,000 logs of seven honest raters: 21 pairs each, whose excess is 0 or, with hard items allowed for, less."""
+    """1,000 logs of seven honest raters: 21 pairs each, who copy nothing."""
     parameters = {name: one.default for name, one in catalogue.find("copying").parameters.items()}
     held, flagged, n_pairs = 0, 0, 0
     items, raters = np.divmod(np.arange(80 * 7), 7)

@@ -81,8 +81,8 @@ def _accuracies(panel: Panel, fit: dawid_skene.Fit, n_min: int) -> list[Row]:
     commonest = float(fit.prevalence.max())
     rows = []
     for i, name in enumerate(panel.names):
-        low = bool(accuracy[i] <= commonest and accuracy[i] < usual)
-        note = "no better than always naming the commonest label" if low else "ok"
+        low = bool(lower[i] <= commonest and accuracy[i] < usual)
+        note = "not surely better than always naming the commonest label" if low else "ok"
         note += "" if fit.converged else NOT_AT_END
         rows.append(
             _row(

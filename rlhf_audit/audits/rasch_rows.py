@@ -21,6 +21,8 @@ _Z = float(stats.norm.ppf(0.975))
 _MOST_LABELS = 10
 _EXACT_UP_TO = 8
 _BINS = 32
+_FEW_RATERS = 200
+"""Up to so many the error allows for the thresholds' own; among more it is theirs no longer (ours)."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,9 @@ class _Fitted:
     """One fit.
 
     Attributes:
-        severity: ``(patterns,)`` logits, 0 for the mean rater; NaN where there is no finite one.
-        error: ``(patterns,)``.
+        severity: ``(patterns,)`` logits, 0 for the mean rater, without what joint estimation adds; NaN where
+            there is no finite one.
+        error: ``(patterns,)`` of it.
         n: ``(patterns,)`` answers to items of classes in which the raters did not all say the same.
         cells: Which of the panel's cells were fitted.
         probabilities: Of each label, in those cells.
@@ -147,14 +150,18 @@ def _fit_row(
     limit, above = float(np.log(parameters["threshold"])), seen - usual
     noisy, tame = min(seen, above) >= limit, max(seen, above) <= -limit
     note = (
-        "noisy: strays from the model" if noisy else "overfits: more regular than the model" if tame else "ok"
+        "noisy: strays from the model"
+        if noisy
+        else "overfits: more regular than the model, no fault by itself"
+        if tame
+        else "ok"
     )
     enough = n >= parameters["n_min"]
     strays = sorted((seen - float(sure.mean()), above), key=abs)[0] if sd > 0 else 0.0
     return {
         "subject": subject, "n": n, "value": float(np.exp(seen)),
         "lower": float(np.exp(seen - _Z * sd)), "upper": float(np.exp(seen + _Z * sd)),
-        "flagged": bool((noisy or tame) and enough), "note": note if enough else "insufficient",
+        "flagged": bool(noisy and enough), "note": note if enough else "insufficient",
         "statistic": strays / sd if sd > 0 else None,
     }  # fmt: skip
 
@@ -194,10 +201,21 @@ def _fitted(panel: _Panel) -> _Fitted:
             cells &= ~np.isin(panel.owner, kept[at_one_end])
             continue
         weights = n_raters[kept]
+        if weights.sum() < 2:  # there is nobody left to be compared with
+            break
         found = rasch.fit(counts * weights[levels, None], [levels], groups, 300, 1e-12)
         centre = (weights * found.measures[0]).sum() / weights.sum()
-        severity[kept] = found.measures[0] - centre
-        error[kept] = found.errors[0] * np.sqrt(weights)
+        # Each is measured against the others of n, and so off the mean of all by n / (n - 1) too much.
+        unbiased = 1 - 1 / weights.sum()
+        severity[kept] = unbiased * (found.measures[0] - centre)
+        if weights.sum() <= _FEW_RATERS:
+            off = rasch.errors_off_the_mean(
+                counts * weights[levels, None], found.probabilities, levels, groups, weights.astype(float)
+            )
+            # An item's sum is given: its raters' answers vary by m / (m - 1) more than if each stood alone.
+            error[kept] = np.sqrt(unbiased) * off
+        else:
+            error[kept] = unbiased * found.errors[0] * np.sqrt(weights)
         return _Fitted(severity, error, n, cells, found.probabilities)
     return _Fitted(severity, error, n, cells, np.zeros((0, panel.counts.shape[1])))
 

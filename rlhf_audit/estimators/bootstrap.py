@@ -9,7 +9,7 @@ References:
     Cameron, Gelbach and Miller 2011, Journal of Business & Economic Statistics 29:238.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,13 +70,15 @@ def draw(
     parts = _parts(sums, generator)
     weights = generator.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), n_draws)
     over_items = _alpha(np.stack([(weights * column).sum(axis=1) for column in parts.T], axis=1))
-    raters_drawn, share = _over_raters(given, sums, n_draws, generator)
-    # The share of the raters' scatter that chance in single answers makes is in the items' scatter already.
-    # Few raters drawn from themselves scatter too little: by the usual n - 1, and by tails of Student's t.
+    over_items = alpha + np.sqrt(len(parts) / max(len(parts) - 1, 1)) * _centred(over_items)
+    raters_drawn, scatter = _over_raters(given, sums, n_draws, generator)
+    off = _centred(raters_drawn)
+    drawn = float(np.nanmean(off**2)) if np.isfinite(off).any() else 0.0
+    # Few raters drawn from themselves scatter too little: the jackknife says how much, t how far tails go.
     n_raters = given.n_raters
     few = float(stats.t.ppf(0.975, n_raters - 1) / stats.norm.ppf(0.975)) if n_raters > 2 else 1.0
-    wider = share * few * float(np.sqrt(n_raters / max(n_raters - 1, 1)))
-    return Draws(alpha, over_items, over_items + wider * (raters_drawn - alpha))
+    wider = few * float(np.sqrt(scatter / drawn)) if drawn > 0 else 0.0
+    return Draws(alpha, over_items, over_items + wider * off)
 
 
 @dataclass(frozen=True)
@@ -157,15 +159,17 @@ def _parts(sums: Array, generator: np.random.Generator) -> Array:
 def _over_raters(
     given: _Given, sums: Array, n_draws: int, generator: np.random.Generator
 ) -> tuple[Array, float]:
-    """Return alpha of raters drawn, and how much of its scatter about alpha is theirs, as a factor."""
+    """Return alpha of raters drawn, and the variance that other raters make: all of it by the jackknife, less
+    what chance in single answers makes, which is in the items' scatter already.
+    """
     kept = np.ones(len(sums), bool)
     pairs = float((sums[:, 0] ** 2).sum())
     if pairs > _PAIRS:
         kept[generator.permutation(len(sums))[max(1, int(len(sums) * _PAIRS / pairs)) :]] = False
-    n_raters, share = given.n_raters, _OwnShare(given, sums)
+    n_raters, alone = given.n_raters, _Alone(given, sums)
     own, met, apart = np.zeros((3, n_raters)), np.zeros((n_raters,) * 2), np.zeros((n_raters,) * 2)
     for some in given:
-        share.add(some)
+        alone.add(some)
         inside = kept[some.first + some.items]
         raters, scores, m = (
             some.raters[inside], some.scores[inside], sums[some.first + some.items[inside], 0]
@@ -181,12 +185,59 @@ def _over_raters(
         apart += crossed + crossed.T - 2 * (linear.T @ linear).toarray()
     for table in (met, apart):
         np.fill_diagonal(table, 0.0)
+    tables = _RaterSums(own, met, apart)
     weights = generator.multinomial(n_raters, np.full(n_raters, 1 / n_raters), n_draws).astype(np.float64)
-    n, total, squared = (np.einsum("dr,r->d", weights, column) for column in own)
-    observed, together = _quadratic(weights, apart), _quadratic(weights, met)
-    chance = 2 * (n * squared - total**2) / (n * (n - 1))
-    alphas = 1 - observed / np.where(together > 0, together, np.nan) / np.where(chance > 0, chance, np.nan)
-    return alphas, share.factor()
+    share_kept = float(own[0].sum()) / len(given)
+    return tables.alphas(weights), max(0.0, tables.jackknife() - alone.variance / share_kept)
+
+
+@dataclass(frozen=True)
+class _RaterSums:
+    """What alpha is made of, by rater and by pair of raters.
+
+    Attributes:
+        own: ``(3, n_raters)`` ratings, their sum and sum of squares.
+        met: ``(n_raters, n_raters)`` items of both, each over m - 1; 0 with oneself.
+        apart: ``(n_raters, n_raters)`` distances on them, likewise.
+    """
+
+    own: Array
+    met: Array
+    apart: Array
+
+    def alphas(self, weights: Array) -> Array:
+        """Return alpha of each row of ``(n, n_raters)`` how often each rater counts."""
+        sums = [np.einsum("dr,r->d", weights, column) for column in self.own]
+        return self._alphas(sums, _quadratic(weights, self.apart), _quadratic(weights, self.met))
+
+    def jackknife(self) -> float:
+        """Return the variance of alpha by leaving out one rater after the other.
+
+        References:
+            Efron and Stein 1981, Annals of Statistics 9:586: it errs upwards.
+        """
+        n = len(self.met)
+        without = self._alphas(
+            [column.sum() - column for column in self.own],
+            self.apart.sum() - 2 * self.apart.sum(axis=1),
+            self.met.sum() - 2 * self.met.sum(axis=1),
+        )
+        found = _centred(without[np.isfinite(without)])
+        return float((n - 1) / n * (found**2).sum())
+
+    def _alphas(self, sums: Sequence[Array], observed: Array, together: Array) -> Array:
+        n, total, squared = sums
+        with np.errstate(divide="ignore", invalid="ignore"):
+            chance = 2 * (n * squared - total**2) / (n * (n - 1))
+            expected = np.where(together > 0, together, np.nan) * np.where(chance > 0, chance, np.nan)
+            found: Array = 1 - observed / expected
+        return found
+
+
+def _centred(drawn: Array) -> Array:
+    """Return the draws less their mean: a sample of a sample is off as the sample is, and in the same way."""
+    some = drawn[np.isfinite(drawn)]
+    return drawn - (some.sum() / len(some) if len(some) else 0.0)
 
 
 def _quadratic(weights: Array, table: Array) -> Array:
@@ -198,18 +249,15 @@ def _quadratic(weights: Array, table: Array) -> Array:
     return found
 
 
-class _OwnShare:
-    """The square root of the share of the raters' variance that is not of single answers.
-
-    By each rating's linear part in alpha: summed within raters, and each alone.
-    """
+class _Alone:
+    """The variance of alpha by chance in single answers: by each rating's linear part in it."""
 
     def __init__(self, given: _Given, sums: Array) -> None:
         self._sums, self._n = sums, len(given)
         self._observed = float(sums[:, 3].sum() / self._n)
         self._mean = float((given.counts * given.scores).sum() / self._n)
         self._chance = 2 * float((given.counts * (given.scores - self._mean) ** 2).sum() / self._n)
-        self._within, self._alone = np.zeros(given.n_raters), 0.0
+        self.variance = 0.0
 
     def add(self, some: _Some) -> None:
         """Count these ratings, too."""
@@ -220,10 +268,4 @@ class _OwnShare:
         spread = 2 * (some.scores - self._mean) ** 2 - self._chance
         part = -2 * (apart - self._observed) + self._observed / self._chance * spread
         part /= self._n * self._chance
-        self._within += np.bincount(some.raters, part, len(self._within))
-        self._alone += float((part**2).sum())
-
-    def factor(self) -> float:
-        """Return it."""
-        within = float((self._within**2).sum())
-        return float(np.sqrt(max(0.0, 1 - self._alone / within))) if within > 0 else 0.0
+        self.variance += float((part**2).sum())

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from rlhf_audit.errors import UsageError
 
@@ -154,6 +156,41 @@ def mean_squares(counts: Array, probabilities: Array, levels: Indices) -> tuple[
     return sums(squares) / sums(totals * variance), sums(outfit) / sums(totals * some)
 
 
+def errors_off_the_mean(
+    counts: Array, probabilities: Array, levels: Indices, groups: Indices, size: Array
+) -> Array:
+    """Return the standard error of each level's distance from the mean, where thresholds are estimated too.
+
+    It is the inverse of the measures' information, less what the thresholds take of it: a level that is far
+    from the others knows less of its thresholds than they do.
+
+    Args:
+        counts: ``(n, labels)``, of all raters of the level.
+        probabilities: ``(n, labels)`` as fitted.
+        levels: ``(n,)`` from 0.
+        groups: ``(n,)`` from 0.
+        size: ``(levels,)`` raters who are taken for one level, as they answered alike.
+    """
+    labels = np.arange(counts.shape[1])
+    totals = counts.sum(axis=1)
+    mean, variance = _moments(probabilities, labels)
+    own = np.bincount(levels, totals * variance)
+    apart = totals[:, None] * probabilities * (labels - mean[:, None])
+    taken = np.zeros((len(size), int(groups.max()) + 1, len(labels) - 1))
+    np.add.at(taken, (levels, groups), apart[:, 1:])
+    share = np.einsum("lgj,gjk->lgk", taken, _inverse_by_group(totals, probabilities, groups))
+    flat = taken.reshape(len(size), -1), share.reshape(len(size), -1)
+    information = np.diag(own) - np.einsum("lx,mx->lm", *flat)
+    met = sparse.coo_matrix((np.ones(len(levels)), (levels, groups))).astype(bool)
+    together = csgraph.connected_components(met @ met.T, directed=False)[1]
+    # A shift of all that met leaves the likelihood as it is: something is added there, and drops out.
+    inverse = _inverse(information + own.mean() * (together[:, None] == together))
+    weight = size / size.sum()
+    of_mean = (inverse * weight).sum(axis=1)
+    centred = inverse.diagonal() - 2 * of_mean + (of_mean * weight).sum()
+    return np.asarray(np.sqrt(centred + (size - 1) / own))
+
+
 def replicates(counts: Array, probabilities: Array, draws: int, random: np.random.Generator) -> Array:
     """Draw ``(draws, n, labels)`` tables that the model might have given, each row of as many answers."""
     totals = counts.sum(axis=1).astype(np.int64)
@@ -181,6 +218,35 @@ def _newton_step(counts: Array, probabilities: Array, levels: Indices) -> Array:
 def _fitting_step(observed: Array, expected: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(observed > 0, np.log(expected / observed), 0.0)
+
+
+def _inverse_by_group(totals: Array, probabilities: Array, groups: Indices) -> Array:
+    """Return ``(groups, labels - 1, labels - 1)``: the inverse information of each group's thresholds."""
+    p = probabilities[:, 1:]
+    of_row = totals[:, None, None] * (p[:, :, None] * np.eye(p.shape[1]) - p[:, :, None] * p[:, None, :])
+    found = np.zeros((int(groups.max()) + 1, *of_row.shape[1:]))
+    np.add.at(found, groups, of_row)
+    # the lowest label of a group is what the others are measured from, and one that it lacks has none
+    given = _by_group(totals[:, None] * probabilities, groups) > 0
+    lowest = given.argmax(axis=1)
+    free = given[:, 1:] & (np.arange(1, probabilities.shape[1]) != lowest[:, None])
+    both = free[:, :, None] & free[:, None, :]
+    inverse = np.linalg.inv(np.where(both, found, np.eye(p.shape[1])))
+    return np.where(both, inverse, 0.0)
+
+
+def _inverse(table: Array) -> Array:
+    """Invert a positive definite matrix by Gauss and Jordan: no number of threads changes a bit."""
+    found = table.copy()
+    for i in range(len(found)):
+        pivot, row = found[i, i], found[i] / found[i, i]
+        column = found[:, i].copy()
+        column[i] = 0.0
+        found -= column[:, None] * row
+        found[:, i] = -column / pivot
+        found[i] = row
+        found[i, i] = 1 / pivot
+    return found
 
 
 def _by_group(rows: Array, groups: Indices) -> Array:

@@ -134,12 +134,22 @@ def simpson(case: Path) -> dict[str, Expected]:
     rows = audit_oracle.last_ratings(audit_panel.read_csv(case / "given.csv"))
     found = {}
     for group, who in shown(told(case), {rating.rater for rating in rows}).items():
-        inside = [rating.value for rating in rows if rating.rater in who]
-        outside = [rating.value for rating in rows if rating.rater not in who]
-        se = math.sqrt(variance(inside) / len(inside) + variance(outside) / len(outside))
-        row = audit_oracle.around(len(inside), mean(inside) - mean(outside), se)
+        sides = [[r for r in rows if (r.rater in who) is inside] for inside in (True, False)]
+        parts = [over_raters(side) for side in sides]
+        se = math.sqrt(sum(part for part, _ in parts))
+        freedom = se**4 / sum(part**2 / (n - 1) for part, n in parts) if se else 1.0
+        value = mean(r.value for r in sides[0]) - mean(r.value for r in sides[1])
+        half = float(stats.t.ppf(0.975, freedom)) * se
+        row = Expected(len(sides[0]), value, value - half, value + half, None)
         found[group] = hundredth(row)
     return found or NOBODY
+
+
+def over_raters(rows: list[audit_oracle.Rating]) -> tuple[float, int]:
+    """Return the variance of a mean of labels where whole raters are drawn, and how many there are."""
+    middle, raters = mean(r.value for r in rows), {r.rater for r in rows}
+    sums = [sum(r.value - middle for r in rows if r.rater == rater) for rater in raters]
+    return sum(x * x for x in sums) / len(rows) ** 2 * len(raters) / (len(raters) - 1), len(raters)
 
 
 def reversals(case: Path) -> dict[str, tuple[int, int]]:

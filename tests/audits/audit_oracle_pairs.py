@@ -209,6 +209,26 @@ def duplicate_raters(rows: Rows) -> dict[str, Expected]:
     return found
 
 
+def weighted_kappa(own: list[tuple[float, float]]) -> tuple[float, float] | None:
+    """Return kappa by squared distances, and its error by what leaving mass on each pair does to it."""
+    x, y = np.array(own).T
+
+    def value(weight: np.ndarray) -> float:
+        chance = np.outer(weight, weight) * (x[:, None] - y) ** 2
+        return 1 - (weight * (x - y) ** 2).sum() / chance.sum() if chance.sum() > 0 else math.nan
+
+    n, step = len(x), 1e-6
+    even = np.full(n, 1 / n)
+    if math.isnan(value(even)):
+        return None
+    moved = [
+        (value((1 - step) * even + step * one) - value((1 + step) * even - step * one)) / (2 * step)
+        for one in np.eye(n)
+    ]
+    se = math.sqrt((np.array(moved) ** 2).sum()) / n
+    return float(value(even)), se if se > 1e-9 else 0.0
+
+
 def intra_rater(rows: Rows) -> dict[str, Expected]:
     answers: dict[tuple[str, Any], list[tuple[int, int, float]]] = defaultdict(list)
     for number, given in enumerate(rows):
@@ -226,7 +246,7 @@ def intra_rater(rows: Rows) -> dict[str, Expected]:
     for rater, own in pairs_of.items():
         if not own:
             continue
-        kappa = audit_oracle.kappa(own)
+        kappa = weighted_kappa(own)
         if kappa is None:
             found[rater] = Expected(len(own), None, None, None, None)
             continue

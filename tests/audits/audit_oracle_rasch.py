@@ -86,6 +86,10 @@ def fitted(rows: Rows) -> dict[str, tuple[int, float, float, float, float]]:
         if abs(step).max() < 1e-12:
             break
     severity = beta[: len(raters)] - beta[: len(raters)].mean()
+    # Wright and Douglas 1977: off the mean of all by n / (n - 1) too much
+    fair = 1 - 1 / len(raters)
+    centre = np.eye(len(raters)) - 1 / len(raters)
+    covariance = centre @ np.linalg.pinv(information, 1e-10)[: len(raters), : len(raters)] @ centre
     k = np.arange(len(labels))
     expected = p @ k
     variance = p @ k**2 - expected**2
@@ -94,7 +98,8 @@ def fitted(rows: Rows) -> dict[str, tuple[int, float, float, float, float]]:
     for j, rater in enumerate(raters):
         mine = np.array([r == rater for r, *_ in given])
         infit, outfit = squares[mine].sum() / variance[mine].sum(), (squares[mine] / variance[mine]).mean()
-        found[rater] = n[rater], severity[j], variance[mine].sum() ** -0.5, float(infit), float(outfit)
+        error = (fair * covariance[j, j]) ** 0.5
+        found[rater] = n[rater], fair * severity[j], error, float(infit), float(outfit)
     return found
 
 

@@ -127,7 +127,9 @@ def anchoring(rows: Rows) -> dict[str, base.Expected]:
             continue
         r, n = float(np.corrcoef(np.array(pairs).T)[0, 1]), len(pairs)
         z, se = math.atanh(r), 1 / math.sqrt(n - 3)
-        p = float(2 * stats.norm.sf(abs(r) * math.sqrt(n)))
+        x, y = np.array(pairs).T
+        few = max(1.0, math.sqrt(n * (x * x * y * y).sum() / (n * n * x.var() * y.var())))
+        p = float(2 * stats.norm.sf(abs(r) * math.sqrt(n) / few))
         found[rater] = base.Expected(n, r, math.tanh(z - base.Z * se), math.tanh(z + base.Z * se), p)
     return found
 

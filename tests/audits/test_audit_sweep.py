@@ -190,7 +190,7 @@ COVERED: Mapping[str, Covered] = {
     "criteria": Covered(few(habits.criteria), {("halo", "{}"): None}),
     "rasch": Covered(
         by_the_model,
-        {("rasch_severity", "{}"): 0.0, ("rater_fit", "{}:infit"): 1.0, ("rater_fit", "{}:outfit"): 1.0},
+        {("rater_fit", "{}:infit"): 1.0, ("rater_fit", "{}:outfit"): 1.0},
     ),
 }  # fmt: skip
 """What is simulated, and the intervals that are read from it."""

@@ -3,12 +3,14 @@
 from random import Random
 from typing import Any
 
+import audit_habits as habits
 import audit_panel
 import numpy as np
+import pyarrow as pa
 import pytest
 from audit_simulate import simulate
 
-from rlhf_audit.audits import runner
+from rlhf_audit.audits import catalogue, estimated_pairs, runner
 from rlhf_audit.estimators import groups
 
 Rows = list[dict[str, Any]]
@@ -77,28 +79,6 @@ def test_sweep_audits_of_pairs() -> None:
 
 
 @pytest.mark.sweep
-def test_sweep_audits_of_groups() -> None:
-    hits, false, n_logs = 0, 0, 20
-    for seed in range(n_logs):
-        random = Random(seed)
-        for share in (0.0, 0.8):
-            rows = simulate(seed, [], N_RATERS, 100, per_item=PER_ITEM)
-            raters = sorted({row["rater"] for row in rows})
-            members = {rater: random.choice("abc") for rater in raters}
-            rows = [
-                {**row, "value": 1.0} if members[row["rater"]] == "a" and random.random() < share else row
-                for row in rows
-            ]
-            told = [{"rater_id": rater, "groups": f"{{g={value}}}"} for rater, value in members.items()]
-            with audit_panel.connect(rows, raters=told) as connection:
-                flagged = {row.subject for row in runner.run(connection, ["group_bias"])[0].findings}
-            hits += share > 0 and "g=a" in flagged
-            false += share == 0 and bool(flagged)
-    print(f"group_bias: recall {hits / n_logs:.3f}, clean logs with a finding {false / n_logs:.3f}")
-    assert hits >= 0.95 * n_logs and not false
-
-
-@pytest.mark.sweep
 def test_sweep_audits_coverage_of_a_difference_between_groups() -> None:
     """1,000 logs: 16 raters of two groups who differ by .1, and each from their own group."""
     draw, covered = np.random.default_rng(5), 0
@@ -114,6 +94,33 @@ def test_sweep_audits_coverage_of_a_difference_between_groups() -> None:
         # A rater's residual is from the others, among whom their own group is one short.
         covered += found.lower <= 0.1 * size / (size - 1) <= found.upper
     print(f"group_bias: coverage {covered / n:.3f}")
+    assert 0.93 <= covered / n <= 0.97
+
+
+@pytest.mark.sweep
+def test_sweep_audits_coverage_of_a_difference_of_labels() -> None:
+    """1,000 logs: 15 raters, each lenient in their own way, six of them .1 more; each has their own items."""
+    covered, n = 0, 1000
+    size, n_ratings = 15, 40
+    told = [{"rater_id": f"r-{i:02d}", "groups": f"{{g={'a' if i < 6 else 'b'}}}"} for i in range(size)]
+    rater = np.repeat(np.arange(size), n_ratings)
+    columns = {
+        "rater_id": [f"r-{i:02d}" for i in rater], "session_n": (rater + 1).tolist(),
+        "row": np.tile(np.arange(n_ratings), size), "kind": ["rating"] * len(rater),
+        "objective": ["correct"] * len(rater), "n_steps": [1] * len(rater),
+        "episode_id": [f"e{i}" for i in rater], "step": np.tile(np.arange(n_ratings), size),
+    }  # fmt: skip
+    with audit_panel.connect(raters=told) as connection:
+        for seed in range(n):
+            random = np.random.default_rng(seed)
+            chance = 0.4 + random.normal(0, 0.08, size) + 0.1 * (np.arange(size) < 6)
+            value = (random.random(len(rater)) < chance[rater]).astype(float)
+            habits.connect(columns | {"value": value}, connection)
+            (result,) = runner.run(connection, ["simpson"])
+            (row,) = [row for row in result.rows if row.subject == "g=a"]
+            assert row.lower is not None and row.upper is not None
+            covered += row.lower <= 0.1 <= row.upper
+    print(f"simpson: coverage {covered / n:.3f}")
     assert 0.93 <= covered / n <= 0.97
 
 
@@ -139,14 +146,19 @@ def test_sweep_audits_coverage_of_the_kappa_with_oneself() -> None:
 
 @pytest.mark.sweep
 def test_sweep_audits_intervals_of_honest_pairs_hold_zero() -> None:
-    """1,000 logs of seven honest raters: 21 pairs each, whose excess is 0."""
+    """1,000 logs of seven honest raters: 21 pairs each, who copy nothing."""
+    parameters = {name: one.default for name, one in catalogue.find("copying").parameters.items()}
     held, flagged, n_pairs = 0, 0, 0
+    items, raters = np.divmod(np.arange(80 * 7), 7)
     for seed in range(1000):
-        rows = simulate(seed, [], 7, 80, accuracy=0.85)
-        with audit_panel.connect(rows) as connection:
-            for row in runner.run(connection, ["copying"])[0].rows:
-                held += (row.lower or 0.0) <= 0
-                flagged += row.flagged
-                n_pairs += 1
+        random = np.random.default_rng(seed)
+        truth = random.random(80) < 0.5
+        value = np.where(random.random(len(items)) < 0.85, truth[items], ~truth[items]).astype(float)
+        table = pa.table({"rater_id": [f"r-{r}" for r in raters], "item": items, "value": value})
+        rows = estimated_pairs.copying(table, parameters)
+        q = runner.benjamini_hochberg([row["p"] for row in rows])
+        held += sum(row["lower"] <= 0 for row in rows)
+        flagged += sum(row["flagged"] and one <= 0.05 for row, one in zip(rows, q, strict=True))
+        n_pairs += len(rows)
     print(f"copying: lower bound at most 0 in {held / n_pairs:.4f}, flagged {flagged / n_pairs:.5f}")
-    assert held / n_pairs >= 0.93 and flagged / n_pairs <= 0.005
+    assert n_pairs == 21_000 and held / n_pairs >= 0.93 and flagged / n_pairs <= 0.005

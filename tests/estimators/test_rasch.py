@@ -137,3 +137,32 @@ def test_fixed_chi2_is_that_of_a_weighted_mean() -> None:
     assert found.reliability == pytest.approx(1 - (se**2).mean() / b.var(ddof=1))
     assert stats.chi2.sf(found.chi2, found.df) < 0.01
     assert rasch.spread(np.zeros(3), np.ones(3)).reliability == 0.0
+
+
+def test_errors_off_the_mean_are_those_of_the_whole_information() -> None:
+    """Of a table of raters by classes of items: every parameter's information at once, inverted."""
+    n, n_groups, n_labels = 5, 3, 4
+    levels, groups = np.repeat(np.arange(n), n_groups), np.tile(np.arange(n_groups), n)
+    counts = np.random.default_rng(1).integers(1, 9, (n * n_groups, n_labels)).astype(float)
+    counts[groups == 1, 0] = 0
+    found = rasch.fit(counts, [levels], groups)
+    information = np.zeros((n + n_groups * n_labels,) * 2)
+    for row, p in enumerate(found.probabilities):
+        design = np.zeros((n_labels, len(information)))
+        design[:, levels[row]] = -np.arange(n_labels)
+        design[:, n + groups[row] * n_labels : n + (groups[row] + 1) * n_labels] = np.eye(n_labels)
+        information += counts[row].sum() * design.T @ (np.diag(p) - np.outer(p, p)) @ design
+    centre = np.eye(n) - 1 / n
+    covariance = centre @ np.linalg.pinv(information, 1e-10)[:n, :n] @ centre
+    errors = rasch.errors_off_the_mean(counts, found.probabilities, levels, groups, np.ones(n))
+    assert errors == pytest.approx(np.sqrt(covariance.diagonal()), rel=1e-9)
+
+    doubled, own = np.r_[counts[:n_groups], counts], np.r_[levels[:n_groups], levels + 1]
+    both = rasch.fit(doubled, [own], np.r_[groups[:n_groups], groups])
+    apart = rasch.errors_off_the_mean(
+        doubled, both.probabilities, own, np.r_[groups[:n_groups], groups], np.ones(n + 1)
+    )
+    size = np.r_[2.0, np.ones(n - 1)]
+    one = rasch.fit(counts * size[levels, None], [levels], groups)
+    together = rasch.errors_off_the_mean(counts * size[levels, None], one.probabilities, levels, groups, size)
+    assert together == pytest.approx(apart[1:], rel=1e-9)

@@ -7,9 +7,10 @@ grain = "one group of raters, `name=value`; one row `all` where no group may be 
 n_min = 100
 n_counts = "items that somebody of the group and somebody else rated, of those drawn"
 value = "group association index: Krippendorff's alpha within the group over the cross-replication reliability with all others; above 1 they agree more among themselves; rounded to .01"
-flag = "the value lies outside what 95 per cent of random groups of that size have, and q <= .05"
+flag = "the value lies outside what 95 per cent of random groups of that size have, and q <= .01"
 estimator = "group_cohesion"
 caveats = [
+  "q must be .01 (ours) where other audits take .05: the band is the only threshold, and spares nobody.",
   "Where the group and the others agree no more than by chance (cross-replication reliability below .05) the index says nothing.",
   "lower and upper are the band of random groups (raters permuted, 2.5 to 97.5 per cent), not an interval of the value.",
   "The distance between labels is the squared difference: for two labels the nominal one; words coded 0, 1, 2, … have no such distance.",
@@ -20,7 +21,7 @@ references = ["Prabhakaran et al. 2024, GRASP (the index, the permutation)", "Wo
 
 [params.permutations]
 type = "int"
-default = 500
+default = 2000
 meaning = "random permutations of the raters"
 
 [params.items]
@@ -30,6 +31,7 @@ meaning = "most items that are looked at"
 
 [test]
 distribution = "given"
+rate = 0.01
 hypothesis = "the group is a random choice of so many raters"
 */
 WITH drawn AS (  -- in an order that nothing in them decides

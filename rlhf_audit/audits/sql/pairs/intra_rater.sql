@@ -6,16 +6,17 @@ reads = ["answers", "ratings"]
 grain = "one rater who was asked something again"
 n_min = 20
 n_counts = "repeats: answers to what the rater had answered before, each with the answer before it"
-value = "Cohen's kappa of the first answer with the second; a pair of segments is the same whichever was shown first"
+value = "kappa of the first answer with the second, misses weighted by the square of their distance, so that of two labels it is Cohen's; a pair of segments is the same whichever was shown first"
 flag = "value is below the threshold, and q <= .05"
 caveats = [
   "A rater who remembers what they answered looks more consistent than they are.",
+  "On a scale a near miss counts less than a far one (ours): without weights careful raters of a fine scale would all be inconsistent.",
   "Nothing is judged where the panel is never asked anything twice: plan repeats.",
   "The interval is symmetric in Fisher's z of kappa, for near 1 kappa itself is skewed.",
   "Where all answers agree the formula has nothing to go by, and the interval no width: that is no certainty.",
   "Where all answers are the same kappa is undefined; see constant_rater.",
 ]
-references = ["Cohen 1960", "Fleiss, Cohen and Everitt 1969 (the standard error)"]
+references = ["Cohen 1960; Cohen 1968 (weights)", "Fleiss, Cohen and Everitt 1969 (the standard error, by the same linearisation)"]
 
 [params.threshold]
 type = "float"
@@ -55,39 +56,33 @@ cells AS (
   WHERE x IS NOT NULL
   GROUP BY rater_id, x, y
 ),
-firsts AS (SELECT rater_id, x AS value, sum(c) AS c_a FROM cells GROUP BY rater_id, x),
-seconds AS (SELECT rater_id, y AS value, sum(c) AS c_b FROM cells GROUP BY rater_id, y),
-by_chance AS (
-  SELECT rater_id, sum(c_a * c_b) AS hits
-  FROM firsts JOIN seconds USING (rater_id, value)
+means AS (
+  SELECT
+    rater_id, CAST(sum(c) AS BIGINT) AS n,
+    sum(c * x ORDER BY c * x) / sum(c) AS x1, sum(c * y ORDER BY c * y) / sum(c) AS y1,
+    sum(c * x * x ORDER BY c * x * x) / sum(c) AS x2, sum(c * y * y ORDER BY c * y * y) / sum(c) AS y2,
+    sum(c * (x - y) * (x - y) ORDER BY c * (x - y) * (x - y)) / sum(c) AS apart
+  FROM cells
   GROUP BY rater_id
 ),
-shares AS (
+kappas AS (  -- 1e-12: what is left of nothing after rounding
+  SELECT *, CASE WHEN x2 + y2 - 2 * x1 * y1 > 1e-12 THEN x2 + y2 - 2 * x1 * y1 END AS by_chance
+  FROM means
+),
+terms AS (  -- of the variance, one a cell: what one pair of answers moves kappa by
   SELECT
-    cells.rater_id, CAST(sum(c) AS BIGINT) AS n, coalesce(sum(c) FILTER (WHERE x = y), 0) / sum(c) AS po,
-    coalesce(max(hits), 0) / (sum(c) * sum(c)) AS pe
-  FROM cells LEFT JOIN by_chance ON by_chance.rater_id = cells.rater_id
-  GROUP BY cells.rater_id
+    rater_id, n, 1 - apart / by_chance AS kappa,
+    c * pow(
+      (apart / by_chance * (x * x - x2 + y * y - y2 - 2 * (x - x1) * y1 - 2 * (y - y1) * x1) - (x - y) * (x - y) + apart)
+      / by_chance, 2) AS term
+  FROM cells JOIN kappas USING (rater_id)
 ),
-kappas AS (
-  SELECT *, (po - pe) / nullif(1 - pe, 0) AS kappa
-  FROM shares
-),
-terms AS (  -- of the variance, one a cell: each label's share in the *other* of the two
-  SELECT
-    cells.rater_id, n, kappa, po, pe,
-    c / n * pow(CASE WHEN x = y THEN 1 ELSE 0 END
-      - (1 - kappa) * (coalesce(s.c_b, 0) / n + coalesce(f.c_a, 0) / n), 2) AS term
-  FROM cells JOIN kappas ON kappas.rater_id = cells.rater_id
-    LEFT JOIN seconds AS s ON s.rater_id = cells.rater_id AND s.value = cells.x
-    LEFT JOIN firsts AS f ON f.rater_id = cells.rater_id AND f.value = cells.y
-),
-report AS (
+report AS (  -- 1e-9: likewise
   SELECT
     rater_id, n, kappa,
-    sqrt(greatest(sum(term ORDER BY term) - pow(po - 2 * (1 - kappa) * pe, 2), 0) / n) / nullif(1 - pe, 0) AS se
+    CASE WHEN sqrt(sum(term ORDER BY term)) / n > 1e-9 THEN sqrt(sum(term ORDER BY term)) / n ELSE 0 END AS se
   FROM terms
-  GROUP BY rater_id, n, kappa, po, pe
+  GROUP BY rater_id, n, kappa
 )
 SELECT
   rater_id AS subject,

@@ -12,10 +12,10 @@ estimator = "bootstrap_agreement"
 caveats = [
   "`over items` says what other items would give with these raters; `over items and raters` what another panel of raters would give on other items, and is the wider one. With fewer than `min_raters` raters nothing can be said of others.",
   "An interval wider than `max_width` is called insufficient.",
-  "The items are drawn with replacement, more than 1,000 of them in 1,000 random parts; raters by their pairs. The two are added, less what both count.",
+  "The items are drawn with replacement, more than 1,000 of them in 1,000 random parts; raters by their pairs, and as far apart as the jackknife over raters says. The two are added, less what both count, and centred on alpha: a sample of a sample is off as the sample is.",
   "The scores of an ordinal scale are kept as they are in the data.",
 ]
-references = ["Hayes and Krippendorff 2007", "Owen 2007, The pigeonhole bootstrap", "Cameron, Gelbach and Miller 2011 (variance by two ways of clustering)"]
+references = ["Hayes and Krippendorff 2007", "Owen 2007, The pigeonhole bootstrap", "Cameron, Gelbach and Miller 2011 (variance by two ways of clustering)", "Efron and Stein 1981 (jackknife)"]
 
 [params.threshold]
 type = "float"

@@ -7,9 +7,10 @@ grain = "one item, `item <name>`: of each panel (see agreement) the `top` share 
 n_min = 3
 n_counts = "ratings of the item (the panel: items with enough of them)"
 value = "chance that two ratings of the item differ (the panel: the mean)"
-flag = "listed, and more answers differ than the raters' confusion matrices make likely whichever label is true, q <= .05 over all items of the panel"
+flag = "listed, and more answers differ than the raters' confusion matrices make likely whichever label is true, q <= .01 over all items of the panel"
 estimator = "item_controversy"
 caveats = [
+  "q must be .01 (ours) where other audits take .05: a log has thousands of items, and one of them by chance.",
   "Only the most disputed items are rows, so that a report of a million items stays readable; p is corrected for all of them.",
   "Items equally disputed are taken by their numbers, ten times as many as are listed, and of those the ones whose truth is least clear.",
   "An item's interval is Wilson's, as if its m ratings were m / 2 separate pairs, rounded down: the bound for all pairs of them (Hoeffding 1963). It is wide, for the ratings are few; and who lists the most disputed items lists chance as well.",
@@ -41,6 +42,7 @@ meaning = "steps of EM after which it ends even where it still gains 1e-9 or mor
 
 [test]
 distribution = "given"
+rate = 0.01
 hypothesis = "the item has one true label and the raters err as often as they do elsewhere"
 family = "panel"
 */

@@ -7,9 +7,10 @@ grain = "one pair of raters, `rater/rater` (of another panel, see agreement, `ra
 n_min = 10
 n_counts = "items that the two answered differently"
 value = "of all items that both rated, the share that the one rated higher less the share that the other did, without sign (Stuart-Maxwell, Bhapkar: the largest difference of a label's share; Bowker: of two mirrored cells)"
-flag = "the pair itself, or its Stuart-Maxwell row: the value reaches the threshold and q <= .05; the other two are printed, never flagged"
+flag = "the pair itself, or its Stuart-Maxwell row: the value reaches the threshold and q <= .01; the other two are printed, never flagged"
 estimator = "marginal_homogeneity"
 caveats = [
+  "q must be .01 (ours) where other audits take .05: the tests are of many differences and few answers, where their p is too small.",
   "Who of the two is the higher is read from severity: raters differ in level more often than not, and a rater who is far from all makes as many pairs as there are raters.",
   "Of two labels Stuart-Maxwell and Bowker are the same test as that of the pair, and Bhapkar's is n X / (n - X) of its X: one row says all.",
   "The interval of the largest of several differences holds whichever of them is the largest (Bonferroni): it is wider than that of one difference looked at alone.",
@@ -29,6 +30,7 @@ meaning = "most different labels of a panel (ours)"
 
 [test]
 distribution = "given"
+rate = 0.01
 hypothesis = "the two raters give each label equally often"
 family = "test"
 */

@@ -7,9 +7,10 @@ grain = "one rater, over the items of a panel (see agreement; another than ratin
 n_min = 30
 n_counts = "ratings that count (a label: items)"
 value = "the rater's accuracy: the chance that an answer is the true label, by the rater's confusion matrix and the labels' prevalence (a label: its prevalence)"
-flag = "accuracy no higher than the prevalence of the commonest label, which somebody reaches who never looks, and below the panel's median with q <= .05"
+flag = "accuracy not surely higher (its interval reaches down to it) than the prevalence of the commonest label, which somebody reaches who never looks, and below the panel's median with q <= .05"
 estimator = "truth_inference"
 caveats = [
+  "The lower end of the interval is compared (ours): of those who answer at random half come out a little above the prevalence.",
   "Nobody knows the truth: it is what the raters say, each weighed by how they agree with the others. Where most of them err in the same way, the error is called true.",
   "The model takes answers to be independent given the true label: copied answers make each other look right.",
   "The interval of a rater takes the others' confusion matrices as given.",

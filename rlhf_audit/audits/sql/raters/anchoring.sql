@@ -12,9 +12,10 @@ caveats = [
   "q must be .01 (ours) where other audits take .05: at 200 answers the threshold on the effect lies within the noise, and spares nobody.",
   "A rater who drifts, or repeats the last answer blindly, leans on it too: see drift and straight_lining first.",
   "Neighbouring steps are hard to judge alike, for all raters: so the distance from the panel's median must reach the threshold too (ours).",
+  "Where a rater seldom differs from the others a few answers in a row make the correlation: z is then r sqrt(n) over what those few scatter more than n answers would (ours).",
   "The first answer of a session has none before it.",
 ]
-references = ["lag-1 correlation of the leave-one-out residual, z = r sqrt(n)", "Fisher 1921 (the interval)"]
+references = ["lag-1 correlation of the leave-one-out residual, z = r sqrt(n)", "White 1980 (scatter of the products themselves)", "Fisher 1921 (the interval)"]
 
 [params.threshold]
 type = "float"
@@ -38,17 +39,21 @@ sums AS (
     CAST(sum(CAST(before AS DECIMAL(38, 15))) AS DOUBLE) AS y1,
     CAST(sum(CAST(e * e AS DECIMAL(38, 15))) AS DOUBLE) AS x2,
     CAST(sum(CAST(before * before AS DECIMAL(38, 15))) AS DOUBLE) AS y2,
-    CAST(sum(CAST(e * before AS DECIMAL(38, 15))) AS DOUBLE) AS xy
+    CAST(sum(CAST(e * before AS DECIMAL(38, 15))) AS DOUBLE) AS xy,
+    CAST(sum(CAST(e * before * e * before AS DECIMAL(38, 15))) AS DOUBLE) AS xxyy
   FROM followed
   WHERE e IS NOT NULL AND before IS NOT NULL
   GROUP BY rater_id
 ),
 centred AS (
-  SELECT rater_id, n, x2 - x1 * x1 / n AS sxx, y2 - y1 * y1 / n AS syy, xy - x1 * y1 / n AS sxy
+  SELECT rater_id, n, x2 - x1 * x1 / n AS sxx, y2 - y1 * y1 / n AS syy, xy - x1 * y1 / n AS sxy, xxyy
   FROM sums
 ),
 correlations AS (  -- 1e-12: what is left of nothing after rounding
-  SELECT rater_id, n, CASE WHEN sxx > 1e-12 AND syy > 1e-12 THEN sxy / sqrt(sxx * syy) END AS r
+  SELECT
+    rater_id, n, CASE WHEN sxx > 1e-12 AND syy > 1e-12 THEN sxy / sqrt(sxx * syy) END AS r,
+    -- what sqrt(n) exceeds the scatter of the products by, where a few of them make it
+    greatest(1, sqrt(n * xxyy / nullif(sxx * syy, 0))) AS few
   FROM centred
 ),
 panel AS (
@@ -58,7 +63,7 @@ panel AS (
 ),
 report AS (
   SELECT
-    rater_id, coalesce(n, 0) AS n, r,
+    rater_id, coalesce(n, 0) AS n, r, few,
     atanh(CASE WHEN abs(r) > 0.999999 THEN sign(r) * 0.999999 ELSE r END) AS z,
     CASE WHEN n > 3 THEN 1 / sqrt(n - 3) END AS se,
     abs(r) >= $threshold AND abs(r - middle) >= $threshold AND sign(r) = sign(r - middle) AS large
@@ -71,7 +76,7 @@ SELECT
   r AS value,
   tanh(z - 1.959963984540054 * se) AS lower,
   tanh(z + 1.959963984540054 * se) AS upper,
-  r * sqrt(n) AS statistic,
+  r * sqrt(n) / few AS statistic,
   coalesce(large AND n >= $n_min, FALSE) AS flagged,
   CASE
     WHEN n < $n_min THEN 'insufficient'

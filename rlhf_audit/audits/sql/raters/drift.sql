@@ -7,8 +7,9 @@ grain = "one rater"
 n_min = 100
 n_counts = "items of the rater that somebody else rated too"
 value = "slope of (own label - mean of the others' labels) on the rater's own order, times the range: label units from first to last"
-flag = "|value| and its distance from the panel's median value both reach the threshold, and q <= .05"
+flag = "|value| and its distance from the panel's median value both reach the threshold, and q <= .01"
 caveats = [
+  "q must be .01 (ours) where other audits take .05: on a scale of several labels the threshold lies within the noise of 200 answers.",
   "A straight line: a rater who tires and recovers may show none.",
   "Where all rate the same items in the same order, one drifting rater bends the others the other way: so the distance from the panel's median must reach the threshold too (ours). With two raters nobody can tell which of them drifts.",
   "The order is that of sessions in the ledger, then of rows in the session; pauses do not count.",
@@ -23,6 +24,7 @@ meaning = "smallest |value| that matters, in label units (ours)"
 
 [test]
 distribution = "student"
+rate = 0.01
 hypothesis = "the slope is 0"
 */
 WITH residuals AS (  -- t: 1 for the first of those that somebody else rated too

@@ -7,9 +7,10 @@ grain = "one rater and one mean square, `rater:infit` or `rater:outfit`"
 n_min = 30
 n_counts = "ratings of the rater on items whose raters did not all say the same"
 value = "mean squared residual over its variance under the Rasch model: infit weights by the variance, outfit does not; 1 fits"
-flag = "value, and its quotient by the panel's median, are at least the threshold, or at most its inverse; and q <= .001 by a parametric bootstrap"
+flag = "value, and its quotient by the panel's median, are at least the threshold, and q <= .001 by a parametric bootstrap; at most its inverse, they are noted and never flagged"
 estimator = "rater_fit"
 caveats = [
+  "Overfit is no finding (ours): one who errs once in a hundred answers beside others who err five times is too regular for the model, and flagged in 5 of 100 logs of honest raters. It degrades nothing (Wright and Linacre 1994).",
   "q must be .001 (ours) where other audits take .05: beside noisy raters the careful ones do fit better than the model says, by no fault of theirs.",
   "Items are taken together by how many raters they have and by the sum of their labels: given these, what the items are like drops out, so that many items with few ratings each do no harm, as they do where each item is a parameter (Andersen 1973). Above 8 ratings items are taken together by their mean, in 32 steps.",
   "A label is its rank on its scale; scales of more than 10 labels are left out.",
@@ -20,6 +21,7 @@ caveats = [
 ]
 references = [
   "Wright and Masters 1982 (infit, outfit)",
+  "Wright and Linacre 1994, Reasonable mean-square fit values",
   "Sage 2021 (parametric bootstrap of the cut-offs)",
   "mfrmr package (1.5)",
 ]

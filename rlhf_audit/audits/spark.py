@@ -22,7 +22,16 @@ from rlhf_audit.errors import DamagedError, UsageError
 from rlhf_audit.log import viewed, views
 from rlhf_audit.log.store import Log
 
-_BY_SPARK = ("episodes", "steps", "feedback", "usable", "usable_for_training", "usable_for_audit")
+_BY_SPARK = (
+    "episodes",
+    "steps",
+    "feedback",
+    "consented",
+    "usable",
+    "usable_for_training",
+    "usable_for_audit",
+    "skips_for_audit",
+)
 """Views of log/views.sql that read sealed files, each after those that it reads."""
 
 _TYPES = {"VARCHAR": "string", "TIMESTAMPTZ": "timestamp", "DOUBLE[]": "array<double>"}

@@ -93,7 +93,7 @@ def test_each_select_is_one_for_spark_too(name: str) -> None:
         ("sum(x ORDER BY x)", "SUM(x)"),
         ("list(x ORDER BY x DESC, y)", "SORT_ARRAY(COLLECT_LIST(x), FALSE)"),
         ("max_by(v, (a, b))", "MAX_BY(v, STRUCT(a, b))"),
-        ("times[i]", "TRY_ELEMENT_AT(times, CAST(i AS INT))"),
+        ("groups[name]", "TRY_ELEMENT_AT(groups, name)"),
         ("times[2]", "TRY_ELEMENT_AT(times, 2)"),
         ("groups['site']", "TRY_ELEMENT_AT(groups, 'site')"),
         ("a / nullif(b, 0)", "a / NULLIF(b, 0)"),

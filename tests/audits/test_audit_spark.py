@@ -17,7 +17,7 @@ import audit_panel
 import duckdb
 import pytest
 
-from rlhf_audit.audits import catalogue, dialect, prepared, runner, spark
+from rlhf_audit.audits import catalogue, dialect, prepared, runner, spark, spark_session
 from rlhf_audit.errors import UsageError
 from rlhf_audit.log import views
 from rlhf_audit.log.store import Log, create
@@ -67,8 +67,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a handful of rows: what is compiled and parted for millions costs more than it saves."""
     own = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-    monkeypatch.setattr(spark, "_SETTINGS", spark._SETTINGS | own | {"spark.sql.adaptive.enabled": "false"})
-    monkeypatch.setattr(spark, "_LEAST_PARTS", 1)
+    own |= {"spark.sql.adaptive.enabled": "false"}
+    monkeypatch.setattr(spark_session, "_SETTINGS", spark_session._SETTINGS | own)
+    monkeypatch.setattr(spark_session, "_LEAST_PARTS", 1)
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
 
 
@@ -131,7 +132,7 @@ def test_a_sealed_log_is_refused(tmp_path: Path) -> None:
 
 def test_without_java_java_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyspark", reason="the extra spark is not installed")
-    monkeypatch.setattr(spark.shutil, "which", lambda name: None)
+    monkeypatch.setattr(spark_session.shutil, "which", lambda name: None)
     monkeypatch.delenv("JAVA_HOME", raising=False)
     log = Log(SAMPLE)
     with pytest.raises(UsageError, match="Java 17"):
@@ -168,7 +169,7 @@ class OnRows(spark.SparkEngine):
 def session() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         quickly(patch)
-        made = spark._session("local[1]")
+        made = spark_session.start("local[1]")
     yield made
     made.stop()
 

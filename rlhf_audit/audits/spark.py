@@ -7,6 +7,7 @@ Parquet files that the ledger names, through the very text of log/views.sql: one
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -82,7 +83,9 @@ class SparkEngine:
 
     def close(self) -> None:
         """Give the cluster back."""
-        self._spark.stop()
+        with warnings.catch_warnings(action="ignore"):
+            # Of a Java process that was stopped together with this one.
+            self._spark.stop()
         self._connection.close()
 
     def prepare(self, one: Prepared) -> None:

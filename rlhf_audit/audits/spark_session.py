@@ -6,12 +6,14 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,8 @@ def start(master: str) -> Any:
     gateway = _virtual_machine()
     settings = {**_SETTINGS, "spark.master": master, "spark.app.name": "rlhf-audit"}
     try:
-        context = SparkContext(conf=SparkConf().setAll([*settings.items()]), gateway=gateway)
+        with _interrupted_as_before():
+            context = SparkContext(conf=SparkConf().setAll([*settings.items()]), gateway=gateway)
         try:
             if standalone:
                 _wait_for_workers(context)
@@ -126,6 +129,17 @@ def start(master: str) -> Any:
 
 
 @contextlib.contextmanager
+def _interrupted_as_before() -> Iterator[None]:
+    """Keep Ctrl-C as it is: PySpark's handler asks Java over a connection that is being read from."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
 def watched(spark: Any) -> Iterator[None]:
     """Stop a session whose standalone cluster has lost every worker: Spark itself would wait for ever."""
     done = threading.Event()
@@ -138,11 +152,11 @@ def watched(spark: Any) -> Iterator[None]:
             try:
                 without = 0.0 if _has_workers(spark.sparkContext) else without + _LOOKS_EVERY_S
                 if without >= _WORKS_WITHIN_S:
-                    return spark.stop()
+                    spark.stop()
+                    done.set()
             except Py4JError:
                 # It has stopped by itself: whoever waits for it is told.
-                return None
-        return None
+                done.set()
 
     watching = threading.Thread(target=watch, name="rlhf-audit-spark", daemon=True)
     if _STANDALONE.fullmatch(spark.sparkContext.master):
@@ -190,13 +204,16 @@ def _virtual_machine() -> Any:
     from pyspark.errors import PySparkException
     from pyspark.java_gateway import launch_gateway
 
-    # What breaks off when we are stopped is raised as well.
+    # What breaks off when we are stopped is raised, and logged besides, by the root logger for the most part.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(lambda record: Path(record.pathname).parent.name != "py4j")
     with tempfile.TemporaryFile() as said:
         loud = os.environ.get("RLHF_AUDIT_DEBUG") == "1"
         where = 2 if loud else said.fileno()
         try:
-            return launch_gateway(popen_kwargs={"stdout": where, "stderr": where})
+            # Java that we leave before it could tell us its address would stay: Ctrl-C waits until then.
+            with ThreadPoolExecutor(1) as beside:
+                return beside.submit(launch_gateway, popen_kwargs={"stdout": where, "stderr": where}).result()
         except PySparkException as error:
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().split("\n")

@@ -111,7 +111,7 @@ _PREFACE = """# The audits
 <!-- Made from the headers of rlhf_audit/audits/sql/*/*.sql; a test compares. To make it again:
 python -c "from rlhf_audit.audits import catalogue; print(catalogue.markdown(), end='')" > docs/audits.md -->
 
-Each audit is one SELECT on the consented views, and on three that are made of them for all audits: `answers`,
+Each audit is one SELECT on the consented views, and on some that are made of them for all audits, such as
 `items` and `ratings`, in rlhf_audit/audits/sql/prepared/. Its rows hold
 `subject, n, value, lower, upper, p, q, flagged, note`.
 A row is a **finding** (`flagged`) only if the effect reaches the audit's threshold *and* there are at least

@@ -71,6 +71,9 @@ def test_the_sample_log_on_this_machine(quick: None) -> None:
     log = Log(SAMPLE)
     with spark.SparkEngine(log, log.clock.now(), "local[1]") as engine:
         agree(runner.run_on(engine, ["severity"]), by_duckdb(log, ["severity"]))
+        # What is prepared is read from where it is kept: no audit makes it again, nor reads the files for it.
+        plan = engine._spark.table("ratings")._jdf.queryExecution().toString()
+        assert "ExistingRDD" in plan and "FileScan" not in plan and "Join" not in plan
 
 
 @pytest.mark.sweep

@@ -18,9 +18,11 @@ Mask = npt.NDArray[np.bool_]
 
 LEAST_ACROSS = 0.05
 """Cross-replication reliability below which nothing can be divided by it (ours)."""
-_AT_ONCE, _IN_CACHE = 250, 32
+_AT_ONCE, _IN_CACHE = 250, 25
 """Permutations at a time; and of tables of all items."""
 _SAME = 1e-12
+_AT_LEAST, _CLEARLY_NOT = 500, 0.1
+"""After so many random groups no more are drawn where a larger share than this is as far off (ours)."""
 
 
 @dataclass(frozen=True)
@@ -124,21 +126,23 @@ class Panel:
             permutations: Random groups of that size to compare it with.
 
         References:
-            Prabhakaran et al. 2024 (GRASP).
+            Prabhakaran et al. 2024 (GRASP); Besag and Clifford 1991 (fewer draws where p is large).
         """
         own = member[self.order]
         value, n_items = self._index(own[:, None].astype(float))
         draws = generator(0, "group cohesion", self._key, int(own.sum()))
-        drawn = [
-            self._index(draws.permuted(np.tile(own, (size, 1)), axis=1).T.astype(float))[0]
-            for size in _sizes(permutations, _IN_CACHE)
-        ]
-        moved = np.concatenate([*drawn, np.empty(0)])
-        moved = moved[np.isfinite(moved)]
-        if not np.isfinite(value[0]) or not len(moved):
+        moved, beyond = np.empty(0), 0
+        for size in _sizes(permutations, _IN_CACHE) if np.isfinite(value[0]) else ():
+            drawn = self._index(draws.permuted(np.tile(own, (size, 1)), axis=1).T.astype(float))[0]
+            moved = np.concatenate([moved, drawn[np.isfinite(drawn)]])
+            if not len(moved):
+                continue
+            middle = np.median(moved)
+            beyond = 1 + int((np.abs(moved - middle) >= abs(value[0] - middle) - _SAME).sum())
+            if len(moved) >= _AT_LEAST and beyond > _CLEARLY_NOT * len(moved):
+                break
+        if not len(moved):
             return Cohesion(int(n_items[0]), None, None, None, None)
-        middle = np.median(moved)
-        beyond = 1 + int((np.abs(moved - middle) >= abs(value[0] - middle) - _SAME).sum())
         lower, upper = (float(edge) for edge in np.quantile(moved, [0.025, 0.975]))
         return Cohesion(int(n_items[0]), float(value[0]), lower, upper, beyond / (1 + len(moved)))
 

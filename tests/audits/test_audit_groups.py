@@ -101,8 +101,9 @@ def test_values_are_rounded_so_that_no_sum_gives_members_away() -> None:
         assert numbers and all(x == round(x, 2) for x in numbers)
 
 
-def test_the_band_is_that_of_all_random_groups() -> None:
+def test_the_band_is_that_of_all_random_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten raters have 252 groups of five: the band of 2,000 draws is theirs."""
+    monkeypatch.setattr(groups, "_AT_LEAST", 2000)
     rows = ratings(8, 10, 30)
     places = {name: n for n, name in enumerate(sorted({row["item"] for row in rows}))}
     raters = np.array([int(row["rater"][2:]) for row in rows])

@@ -17,12 +17,12 @@ caveats = [
   "Of more items than `items` so many are drawn, by their numbers: the value and the band are of those.",
   "Groups are used only under a grant for audits, and never shown for fewer than 5 raters: see group_bias.",
 ]
-references = ["Prabhakaran et al. 2024, GRASP (the index, the permutation)", "Wong, Paritosh and Aroyo 2021 (cross-replication reliability, items weighted by their ratings)", "Krippendorff 2011"]
+references = ["Prabhakaran et al. 2024, GRASP (the index, the permutation)", "Wong, Paritosh and Aroyo 2021 (cross-replication reliability, items weighted by their ratings)", "Krippendorff 2011", "Besag and Clifford 1991 (sequential draws)"]
 
 [params.permutations]
 type = "int"
 default = 2000
-meaning = "random permutations of the raters"
+meaning = "most random permutations of the raters; 500 where p is above .1 by then (ours)"
 
 [params.items]
 type = "int"

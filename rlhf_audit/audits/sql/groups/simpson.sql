@@ -46,7 +46,7 @@ sides AS (  -- each rater once for each group that is shown: in it, or among the
 summed AS (
   SELECT
     name, value, member, count(*) AS raters, CAST(sum(n) AS BIGINT) AS n, sum(total ORDER BY total) AS total,
-    sum(total * total ORDER BY total * total) AS tt, sum(total * n ORDER BY total * n) AS tn, sum(n * n) AS nn
+    sum(total * total ORDER BY total * total) AS tt, sum(total * n ORDER BY total * n) AS tn, sum(n * n ORDER BY n * n) AS nn
   FROM sides
   GROUP BY name, value, member
 ),

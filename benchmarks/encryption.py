@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow.parquet import encryption as parquet_encryption
 
 from rlhf_audit import canonical, schema
-from rlhf_audit.log import encryption, sealing, viewed, views
+from rlhf_audit.log import encryption, sealing, view_sql, viewed
 from rlhf_audit.seeds import generator
 
 RUNS = 5
@@ -91,7 +91,7 @@ def _query(path: Path, *, sealed: bool) -> list[tuple[object, ...]]:
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"PRAGMA add_parquet_key('r-00000000', '{_CIPHER.name_in_sql}')")
-        (select,) = views._selects(viewed.Kind("feedback_rows"), [path], sealed=sealed)
+        (select,) = view_sql.selects(viewed.Kind("feedback_rows"), [path], sealed=sealed)
         connection.execute(f"CREATE VIEW rows AS {select}")
         return connection.sql(_QUERY).fetchall()
 

@@ -37,7 +37,7 @@ def main(root: str, what: str) -> None:
     log = Log(Path(root), signing_key=KEY)
     if what == "parts":
         laps.next("the views")
-        with views.connect(log, log.clock.now()) as connection:
+        with views.connect(log, log.clock.now(), read_once=True) as connection:
             runner.run_on(DuckDBEngine(connection), progress=laps.next)
     else:
         with tempfile.TemporaryDirectory() as folder:

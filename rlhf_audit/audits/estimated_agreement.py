@@ -20,10 +20,11 @@ def bootstrap_agreement(table: pa.Table, parameters: Mapping[str, float]) -> lis
     for panel in panels(table):
         generator = seeds.generator(0, "bootstrap_agreement", panel.number)
         n, n_raters = len(np.unique(panel.items)), len(panel.names)
-        scores = _scores(panel, parameters["max_ordinal"])[panel.labels]
+        scores = _scores(panel, parameters["max_ordinal"])
         draws = None
         if len(panel.scale) > 1:
-            draws = bootstrap.draw(panel.items, panel.raters, scores, int(parameters["draws"]), generator)
+            n_draws = int(parameters["draws"])
+            draws = bootstrap.draw(panel.items, panel.raters, panel.labels, scores, n_draws, generator)
         enough = {"over items": True, "over items and raters": n_raters >= parameters["min_raters"]}
         for name, fit in enough.items():
             row = _row(f"alpha {name}{panel.suffix}", n)

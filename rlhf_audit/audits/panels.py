@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Array = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int32]
 
 _PIECE = np.uint64(2**26 - 1)
 """So many bits of a hash are added up exactly as floats, for up to 2^27 ratings."""
+
+_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -50,50 +52,62 @@ class Panel:
 
 
 def panels(table: pa.Table) -> Iterator[Panel]:
-    """Yield each panel of ``panel, rater, item, value, rater_id, suffix``, its texts in one row a rater."""
+    """Yield each panel of ``panel, rater, item, value, rater_id, suffix``, its texts in one row a rater.
+
+    Without ``suffix`` it is empty.
+    """
     numbers = table["panel"].to_numpy()
-    for number in np.unique(numbers):
-        rows = np.flatnonzero(numbers == number)
-        own = table if len(rows) == len(numbers) else table.take(pa.array(rows))
-        yield _panel(int(number), own)
+    for number in np.flatnonzero(np.bincount(numbers)):
+        own = numbers == number
+        yield _panel(int(number), table if own.all() else table.filter(pa.array(own)))
 
 
 def _panel(number: int, table: pa.Table) -> Panel:
-    scale, labels = np.unique(table["value"].to_numpy(), return_inverse=True)
+    scale, labels = _labels(table["value"])
     items = table["item"].to_numpy()
     first = int(items.min())
+    items = items - first
     rater = table["rater"].to_numpy()
     lowest = int(rater.min())
     rater = rater - lowest
-    rank = _by_content(rater, items, labels.reshape(-1), len(scale))
+    rank = _by_content(rater, items, labels, len(scale))
     named = table.filter(pc.is_valid(table["rater_id"]))
     texts = dict(
         zip(rank[named["rater"].to_numpy() - lowest].tolist(), named["rater_id"].to_pylist(), strict=True)
     )
     return Panel(
         number=number,
-        suffix=named["suffix"][0].as_py(),
+        suffix=named["suffix"][0].as_py() if "suffix" in named.column_names else "",
         raters=rank[rater],
-        items=items - first,
-        labels=labels.reshape(-1),
+        items=items,
+        labels=labels,
         scale=scale,
         names=tuple(texts[index] for index in range(len(texts))),
         first_item=first,
     )
 
 
-def _by_content(
-    rater: npt.NDArray[np.integer], items: npt.NDArray[np.integer], labels: Indices, n_labels: int
-) -> Indices:
+def _labels(values: pa.ChunkedArray) -> tuple[Array, Indices]:
+    """Return the different values, ascending, and which of them each is."""
+    coded = values.combine_chunks().dictionary_encode()
+    # -0 is 0.
+    different, place = np.unique(coded.dictionary.to_numpy(zero_copy_only=False), return_inverse=True)
+    return different, place.astype(np.int32)[coded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _by_content(rater: Indices, items: Indices, labels: Indices, n_labels: int) -> Indices:
     """Return each rater's number by the sum of a hash of each rating."""
-    bits = (items.astype(np.uint64) * np.uint64(n_labels) + labels.astype(np.uint64)) * np.uint64(
-        0x9E3779B97F4A7C15
-    )
-    bits ^= bits >> np.uint64(29)
-    bits *= np.uint64(0xBF58476D1CE4E5B9)
-    bits ^= bits >> np.uint64(32)
-    high = np.bincount(rater, (bits >> np.uint64(38)).astype(np.float64))
-    low = np.bincount(rater, (bits & _PIECE).astype(np.float64))
-    rank = np.empty(len(high), np.int64)
+    high = np.zeros(int(rater.max()) + 1)
+    low = np.zeros(len(high))
+    for start in range(0, len(rater), _AT_ONCE):
+        own = slice(start, start + _AT_ONCE)
+        bits = items[own].astype(np.uint64) * np.uint64(n_labels) + labels[own].astype(np.uint64)
+        bits *= np.uint64(0x9E3779B97F4A7C15)
+        bits ^= bits >> np.uint64(29)
+        bits *= np.uint64(0xBF58476D1CE4E5B9)
+        bits ^= bits >> np.uint64(32)
+        high += np.bincount(rater[own], (bits >> np.uint64(38)).astype(np.float64), len(high))
+        low += np.bincount(rater[own], (bits & _PIECE).astype(np.float64), len(high))
+    rank = np.empty(len(high), np.int32)
     rank[np.lexsort((low, high))] = np.arange(len(high))
     return rank

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 from scipy import stats
 
-from rlhf_audit.audits import catalogue, causes, marks, prepared
+from rlhf_audit.audits import catalogue, causes, marks, memory, prepared
 from rlhf_audit.audits.engines import DuckDBEngine, Engine
 from rlhf_audit.audits.estimated import ESTIMATORS
 from rlhf_audit.audits.header import AuditFile, Distribution, Parameter, Test, substitute
@@ -66,6 +66,13 @@ def run_on(
     return marks.taught_by_flagged(causes.attribute(results))
 
 
+def reads_answers(ids: Sequence[str] | None = None) -> bool:
+    """Return whether any of these audits, or of all, asks for more than the ledger."""
+    audits = [catalogue.find(name) for name in (catalogue.load() if ids is None else ids)]
+    reads = {view for audit in audits for view in audit.reads}
+    return "feedback" in reads or bool(prepared.needed(reads))
+
+
 def printable_sql(audit: AuditFile, overrides: Overrides | None = None) -> str:
     """Return the very text that is run, header included, for any DuckDB shell that has the views.
 
@@ -121,6 +128,7 @@ def _run_one(engine: Engine, audit: AuditFile, overrides: Overrides | None) -> A
         found = engine.query(sql)
     else:
         found = ESTIMATORS[audit.estimator](engine.table(sql), values)
+        memory.give_back()
     raw = sorted(found, key=lambda row: str(row["subject"]))
     p_values = [_p_value(row, audit.test) for row in raw]
     q_values = _q_values(raw, p_values, audit.test)

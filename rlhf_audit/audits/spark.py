@@ -19,7 +19,7 @@ import pyarrow as pa
 from rlhf_audit.audits import dialect
 from rlhf_audit.audits.prepared import Prepared
 from rlhf_audit.errors import DamagedError, UsageError
-from rlhf_audit.log import viewed, views
+from rlhf_audit.log import view_sql, viewed, views
 from rlhf_audit.log.store import Log
 
 _BY_SPARK = ("episodes", "steps", "feedback", "usable", "usable_for_training", "usable_for_audit")
@@ -77,7 +77,7 @@ class SparkEngine:
         self._texts = {
             name: body
             for name, body in re.findall(
-                r"CREATE VIEW (\w+) AS\n(.*?);\n", views.text_of_views() + "\n", re.S
+                r"CREATE VIEW (\w+) AS\n(.*?);\n", view_sql.text_of_views() + "\n", re.S
             )
             if name in _BY_SPARK
         }
@@ -155,7 +155,7 @@ class SparkEngine:
         if name in self._texts:
             self._made.add(name)
             self._frame(self._texts[name]).createOrReplaceTempView(name)
-        elif name in views.COLUMNS:
+        elif name in view_sql.COLUMNS:
             self._made.add(name)
             self._read(name)
         elif name in _small(self._connection):
@@ -171,7 +171,7 @@ class SparkEngine:
 
     def _read(self, view: str) -> None:
         """Make one of the three views that read files."""
-        columns = views.COLUMNS[view]
+        columns = view_sql.COLUMNS[view]
         frames = [
             self._parquet(kind, paths).selectExpr(*_selected(kind, columns))
             for kind, paths in self._files.items()

@@ -160,7 +160,8 @@ def _run(
     if master is not None:
         with spark.SparkEngine(log, log.clock.now(), master) as engine:
             return runner.run_on(engine, ids, overrides, progress)
-    connection = views.connect(log, log.clock.now())
+    once = runner.reads_answers(ids)
+    connection = views.connect(log, log.clock.now(), read_once=once, progress=progress)
     try:
         return runner.run(connection, ids, overrides, progress)
     finally:
@@ -261,11 +262,11 @@ def _list(log: Log, ids: list[str] | None, as_json: bool) -> int:
 
 def _print_sql(log: Log, ids: list[str] | None, overrides: "Overrides", as_json: bool) -> int:
     from rlhf_audit.audits import catalogue, prepared, runner
-    from rlhf_audit.log import views
+    from rlhf_audit.log import view_sql
 
     chosen = [catalogue.find(name) for name in ids or catalogue.load()]
     # Without groups: they are the raters' own, and a printed text goes anywhere.
-    made = [views.script(log, log.clock.now()), prepared.script()]
+    made = [view_sql.script(log, log.clock.now()), prepared.script()]
     parts = [*made, *(runner.printable_sql(one, overrides) for one in chosen)]
     text = "\n".join(parts)
     _console.emit("audit", log.ledger.head, {"sql": text}, text, as_json)

@@ -9,6 +9,7 @@ References:
     Cameron, Gelbach and Miller 2011, Journal of Business & Economic Statistics 29:238.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +17,16 @@ import numpy.typing as npt
 from scipy import sparse, stats
 
 Array = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.integer]
 
 _PARTS = 1000
 """Items beyond so many are drawn in so many random parts."""
 
 _PAIRS = 20_000_000
 """Pairs of ratings above which the raters' pairs are counted in a random part of the items."""
+
+_AT_ONCE = 100_000
+"""Ratings that are looked at together: what is kept of them is sums."""
 
 
 @dataclass(frozen=True)
@@ -40,35 +44,92 @@ class Draws:
 
 
 def draw(
-    items: Indices, raters: Indices, scores: Array, n_draws: int, generator: np.random.Generator
+    items: Indices,
+    raters: Indices,
+    labels: Indices,
+    scores: Array,
+    n_draws: int,
+    generator: np.random.Generator,
 ) -> Draws:
     """Return alpha of ``n`` ratings, and of ``n_draws`` samples like them.
 
     Args:
-        items: ``(n,)`` from 0; each has two ratings or more.
+        items: ``(n,)`` from 0; each has two ratings or more, of different raters.
         raters: ``(n,)`` from 0.
-        scores: ``(n,)``
+        labels: ``(n,)`` from 0.
+        scores: ``(k,)`` of each label.
         n_draws: How many samples.
         generator: Of every draw.
 
     Determinism:
         The same bits for every order of the rows, if raters are numbered by content.
     """
-    order = np.lexsort((raters, items))
-    items, raters, scores = items[order], raters[order], scores[order]
-    _, items = np.unique(items, return_inverse=True)
-    sums = _item_sums(items.reshape(-1), scores)
+    given = _Given(items, raters, labels, scores)
+    sums = np.concatenate([_item_sums(one.items, one.scores) for one in given])
     alpha = float(_alpha(sums.sum(axis=0)[None])[0])
     parts = _parts(sums, generator)
     weights = generator.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), n_draws)
     over_items = _alpha(np.stack([(weights * column).sum(axis=1) for column in parts.T], axis=1))
-    raters_drawn, share = _over_raters(items.reshape(-1), raters, scores, n_draws, generator)
+    raters_drawn, share = _over_raters(given, sums, n_draws, generator)
     # The share of the raters' scatter that chance in single answers makes is in the items' scatter already.
     # Few raters drawn from themselves scatter too little: by the usual n - 1, and by tails of Student's t.
-    n_raters = int(raters.max()) + 1
+    n_raters = given.n_raters
     few = float(stats.t.ppf(0.975, n_raters - 1) / stats.norm.ppf(0.975)) if n_raters > 2 else 1.0
     wider = share * few * float(np.sqrt(n_raters / max(n_raters - 1, 1)))
     return Draws(alpha, over_items, over_items + wider * (raters_drawn - alpha))
+
+
+@dataclass(frozen=True)
+class _Some:
+    """All ratings of some items, in order.
+
+    Attributes:
+        first: How many items come before.
+        items: ``(n,)`` from 0.
+        raters: ``(n,)``
+        scores: ``(n,)``
+    """
+
+    first: int
+    items: Indices
+    raters: Indices
+    scores: Array
+
+
+class _Given:
+    """The ratings in the order of items and raters, some at a time: sorted in place, as one number each."""
+
+    def __init__(self, items: Indices, raters: Indices, labels: Indices, scores: Array) -> None:
+        self.n_raters = int(raters.max()) + 1
+        self.counts = np.bincount(labels, minlength=len(scores))
+        self.scores = scores
+        self._labels: Indices | None = None
+        self._keys = items.astype(np.int64)
+        self._keys *= self.n_raters
+        self._keys += raters
+        if int(items.max() + 1) * self.n_raters * len(scores) < 2**63:
+            self._keys *= len(scores)
+            self._keys += labels
+            self._keys.sort()
+        else:
+            order = np.argsort(self._keys)
+            self._keys, self._labels = self._keys[order], labels[order]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[_Some]:
+        n_labels = len(self.scores) if self._labels is None else 1
+        start = first = 0
+        while start < len(self):
+            last = int(self._keys[min(start + _AT_ONCE, len(self)) - 1]) // (self.n_raters * n_labels)
+            end = int(np.searchsorted(self._keys, (last + 1) * self.n_raters * n_labels))
+            keys = self._keys[start:end]
+            labels = keys % n_labels if self._labels is None else self._labels[start:end]
+            named, raters = np.divmod(keys // n_labels, self.n_raters)
+            items = np.concatenate([[0], np.cumsum(np.diff(named) > 0)])
+            yield _Some(first, items, raters, self.scores[labels])
+            start, first = end, first + int(items[-1]) + 1
 
 
 def _item_sums(items: Indices, scores: Array) -> Array:
@@ -94,38 +155,38 @@ def _parts(sums: Array, generator: np.random.Generator) -> Array:
 
 
 def _over_raters(
-    items: Indices, raters: Indices, scores: Array, n_draws: int, generator: np.random.Generator
+    given: _Given, sums: Array, n_draws: int, generator: np.random.Generator
 ) -> tuple[Array, float]:
     """Return alpha of raters drawn, and how much of its scatter about alpha is theirs, as a factor."""
-    m = np.bincount(items)
-    n_raters = int(raters.max()) + 1
-    share = _own_share(items, raters, scores, m)
-    pairs = float((m.astype(np.float64) ** 2).sum())
+    kept = np.ones(len(sums), bool)
+    pairs = float((sums[:, 0] ** 2).sum())
     if pairs > _PAIRS:
-        kept = generator.permutation(len(m))[: max(1, int(len(m) * _PAIRS / pairs))]
-        inside = np.isin(items, kept)
-        items, raters, scores = items[inside], raters[inside], scores[inside]
-    shape = (len(m), n_raters)
-    rows = [
-        sparse.csr_matrix((data, (items, raters)), shape) for data in (np.ones(len(items)), scores, scores**2)
-    ]
-    per_pair = sparse.diags(1 / (m - 1))
-    ones, values, squares = rows
-    met = (ones.T @ per_pair @ ones).toarray()
-    crossed = (squares.T @ per_pair @ ones).toarray()
-    apart = crossed + crossed.T - 2 * (values.T @ per_pair @ values).toarray()
+        kept[generator.permutation(len(sums))[max(1, int(len(sums) * _PAIRS / pairs)) :]] = False
+    n_raters, share = given.n_raters, _OwnShare(given, sums)
+    own, met, apart = np.zeros((3, n_raters)), np.zeros((n_raters,) * 2), np.zeros((n_raters,) * 2)
+    for some in given:
+        share.add(some)
+        inside = kept[some.first + some.items]
+        raters, scores, m = (
+            some.raters[inside], some.scores[inside], sums[some.first + some.items[inside], 0]
+        )  # fmt: skip
+        shape = int(some.items[-1]) + 1, n_raters
+        values = np.ones(len(raters)), scores, scores**2
+        own += np.stack([np.bincount(raters, x, n_raters) for x in values])
+        ones, linear, squares = (
+            sparse.csr_matrix((x / np.sqrt(m - 1), (some.items[inside], raters)), shape) for x in values
+        )
+        met += (ones.T @ ones).toarray()
+        crossed = (squares.T @ ones).toarray()
+        apart += crossed + crossed.T - 2 * (linear.T @ linear).toarray()
     for table in (met, apart):
         np.fill_diagonal(table, 0.0)
-    own = np.stack(
-        [np.bincount(raters, x, n_raters) for x in (np.ones(len(items)), scores, scores**2)], axis=1
-    )
     weights = generator.multinomial(n_raters, np.full(n_raters, 1 / n_raters), n_draws).astype(np.float64)
-    n, total, squared = (np.einsum("dr,r->d", weights, column) for column in own.T)
+    n, total, squared = (np.einsum("dr,r->d", weights, column) for column in own)
     observed, together = _quadratic(weights, apart), _quadratic(weights, met)
     chance = 2 * (n * squared - total**2) / (n * (n - 1))
-    return 1 - observed / np.where(together > 0, together, np.nan) / np.where(
-        chance > 0, chance, np.nan
-    ), share
+    alphas = 1 - observed / np.where(together > 0, together, np.nan) / np.where(chance > 0, chance, np.nan)
+    return alphas, share.factor()
 
 
 def _quadratic(weights: Array, table: Array) -> Array:
@@ -137,19 +198,32 @@ def _quadratic(weights: Array, table: Array) -> Array:
     return found
 
 
-def _own_share(items: Indices, raters: Indices, scores: Array, m: Indices) -> float:
-    """Return the square root of the share of the raters' variance that is not of single answers.
+class _OwnShare:
+    """The square root of the share of the raters' variance that is not of single answers.
 
     By each rating's linear part in alpha: summed within raters, and each alone.
     """
-    n = len(items)
-    total, squares = np.bincount(items, scores), np.bincount(items, scores**2)
-    apart = (m[items] * scores**2 - 2 * scores * total[items] + squares[items]) / (m[items] - 1)
-    observed = float(apart.sum() / n)
-    centred = scores - scores.sum() / n
-    chance = 2 * float((centred**2).sum() / n)
-    if chance == 0:
-        return 0.0
-    part = (-2 * (apart - observed) + observed / chance * (2 * centred**2 - chance)) / (n * chance)
-    within, alone = float((np.bincount(raters, part) ** 2).sum()), float((part**2).sum())
-    return float(np.sqrt(max(0.0, 1 - alone / within))) if within > 0 else 0.0
+
+    def __init__(self, given: _Given, sums: Array) -> None:
+        self._sums, self._n = sums, len(given)
+        self._observed = float(sums[:, 3].sum() / self._n)
+        self._mean = float((given.counts * given.scores).sum() / self._n)
+        self._chance = 2 * float((given.counts * (given.scores - self._mean) ** 2).sum() / self._n)
+        self._within, self._alone = np.zeros(given.n_raters), 0.0
+
+    def add(self, some: _Some) -> None:
+        """Count these ratings, too."""
+        if self._chance == 0:
+            return
+        m, total, squares, _ = self._sums[some.first : some.first + int(some.items[-1]) + 1][some.items].T
+        apart = (m * some.scores**2 - 2 * some.scores * total + squares) / (m - 1)
+        spread = 2 * (some.scores - self._mean) ** 2 - self._chance
+        part = -2 * (apart - self._observed) + self._observed / self._chance * spread
+        part /= self._n * self._chance
+        self._within += np.bincount(some.raters, part, len(self._within))
+        self._alone += float((part**2).sum())
+
+    def factor(self) -> float:
+        """Return it."""
+        within = float((self._within**2).sum())
+        return float(np.sqrt(max(0.0, 1 - self._alone / within))) if within > 0 else 0.0

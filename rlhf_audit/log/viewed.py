@@ -83,7 +83,7 @@ def by_rater(paths: Sequence[Path]) -> dict[str, list[Path]]:
     """Return files of answers by whose they are, in their order."""
     found: dict[str, list[Path]] = {}
     for path in paths:
-        found.setdefault(rater_in(path.as_posix()), []).append(path)
+        found.setdefault(rater_in(f"{path.parent.name}/{path.name}"), []).append(path)
     return found
 
 

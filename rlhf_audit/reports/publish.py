@@ -56,7 +56,7 @@ def publish(
                 fix="rlhf-audit report LOG --to LOG/reports/NAME",
             )
         durable.check_writable(folder)
-        connection = views.connect(log, log.clock.now())
+        connection = views.connect(log, log.clock.now(), read_once=True)
         try:
             audits = runner.run(connection)
             facts, points = gather.gather(connection, log.log_id, log.data_head())

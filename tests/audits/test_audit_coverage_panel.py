@@ -209,7 +209,9 @@ def test_drawing_more_raters_makes_the_interval_wider() -> None:
     def width(right: np.ndarray) -> tuple[float, float]:
         x = answered(rng, 400, np.tile(right, (2, 1)), 20)
         items, raters = np.nonzero(~np.isnan(x))
-        draws = bootstrap.draw(items, raters, x[items, raters], 400, np.random.default_rng(0))
+        draws = bootstrap.draw(
+            items, raters, x[items, raters].astype(int), np.array([0.0, 1.0]), 400, np.random.default_rng(0)
+        )
         return tuple(
             float(np.ptp(np.quantile(d, [0.025, 0.975]))) for d in (draws.over_items, draws.over_both)
         )
@@ -224,7 +226,9 @@ def test_a_sum_of_draws_has_the_right_spread() -> None:
     """The items' bootstrap of one alpha is as wide as its analytic standard error says."""
     x = binary(np.random.default_rng(3), 400)
     items, raters = np.nonzero(~np.isnan(x))
-    draws = bootstrap.draw(items, raters, x[items, raters], 2000, np.random.default_rng(0))
+    draws = bootstrap.draw(
+        items, raters, x[items, raters].astype(int), np.array([0.0, 1.0]), 2000, np.random.default_rng(0)
+    )
     with audit_panel.connect(rows_of(x)) as connection:
         (result,) = runner.run(connection, ["agreement"])
     (row,) = [row for row in result.rows if row.subject == "alpha"]

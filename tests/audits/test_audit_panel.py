@@ -80,15 +80,33 @@ def test_steps_are_bounded_where_that_is_asked_for() -> None:
     assert not fit.converged and len(fit.gains) <= 4
 
 
-def test_intervals_by_draws_do_not_depend_on_the_order_of_rows() -> None:
+@pytest.mark.parametrize("far", [0, 2**61])
+def test_intervals_by_draws_do_not_depend_on_the_order_of_rows(far: int) -> None:
+    """Nor where an item, a rater and a label are too much for one number."""
     items, raters, labels, _ = crowd(2, 1500, 12, 2, 4)
+    items += far // 12
     order = np.random.default_rng(0).permutation(len(items))
+    scores = np.array([0.0, 0.3])
     one, other = (
-        bootstrap.draw(items[o], raters[o], labels[o].astype(float), 50, np.random.default_rng(7))
+        bootstrap.draw(items[o], raters[o], labels[o], scores, 50, np.random.default_rng(7))
         for o in (np.arange(len(items)), order)
     )
     assert one.over_items.tobytes() == other.over_items.tobytes()
     assert one.over_both.tobytes() == other.over_both.tobytes()
+
+
+def test_draws_do_not_depend_on_how_many_ratings_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    items, raters, labels, _ = crowd(2, 300, 12, 3, 4)
+    found = []
+    for at_once in (7, 100, 10**6):
+        monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
+        scores = np.array([0.0, 0.5, 1.0])
+        found.append(bootstrap.draw(items, raters, labels, scores, 50, np.random.default_rng(7)))
+    for one in found[1:]:
+        assert np.allclose(one.over_items, found[0].over_items, rtol=0, atol=1e-12)
+        assert np.allclose(one.over_both, found[0].over_both, rtol=0, atol=1e-12)
 
 
 def test_perfect_agreement_has_every_coefficient_one() -> None:

@@ -130,14 +130,20 @@ def test_no_sum_of_doubles_is_left_unordered(audit: AuditFile) -> None:
         k
         m
         n
+        n_items
+        n_items * m
+        2 * (place - first_place) + 1
         n_ik
         n_ik * (n_ik - 1)
         n_ik * n_ik
         n_k * n_k
+        n_alike
+        n_lost
         n_lost * n_k
         n_lost * n_lost
         n_own
         n_raters
+        n_same
         n_rk
         n_rk * n_rk
         n_rk * n_rk * n_rk

@@ -27,6 +27,7 @@ from rlhf_audit.log import (
     reopened,
     sealing,
     store,
+    view_sql,
     viewed,
     views,
     writer,
@@ -194,7 +195,7 @@ def test_filters_and_sorts_pass_over_nothing(tmp_path: Path, query: str) -> None
     kind = viewed.Kind("feedback_rows")
     with duckdb.connect() as connection:
         connection.execute(f"PRAGMA add_parquet_key('r-00000000', '{cipher.name_in_sql}')")
-        (select,) = views._selects(kind, [path], sealed=True)
+        (select,) = view_sql.selects(kind, [path], sealed=True)
         connection.execute(f"CREATE VIEW rows AS {select}")
         found = connection.sql(query).fetchall()
         connection.execute("DROP VIEW rows")
@@ -227,7 +228,7 @@ def test_another_raters_key_opens_nothing(tmp_path: Path) -> None:
 
 def test_the_printed_sql_asks_for_the_keys_and_does_not_hold_them(tmp_path: Path) -> None:
     log, raters = made(tmp_path / "log", sealed=True)
-    text = views.script(log, START)
+    text = view_sql.script(log, START)
     for rater_id in raters:
         cipher = encryption.of_rater(log.layout, rater_id)
         assert cipher.name_in_sql not in text and keys.read(log.layout, rater_id).mac_key.hex() not in text

@@ -14,7 +14,7 @@ from small_log import signing_key  # noqa: F401 - for every test here
 from rlhf_audit.clock import from_text
 from rlhf_audit.consent import register, terms
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import store, views
+from rlhf_audit.log import store, view_sql, views
 from rlhf_audit.log.store import Log
 from rlhf_audit.seeds import SeededEntropy
 from rlhf_audit.types import Purpose
@@ -227,7 +227,7 @@ def test_the_printed_script_gives_the_same_rows_anywhere(where: str, tmp_path: P
     as_of = log.clock.now()
     with views.connect(log, as_of) as connection:
         needed = tables(connection)
-    text = views.script(log, as_of, views.consented_groups(log, as_of))
+    text = view_sql.script(log, as_of, views.consented_groups(log, as_of))
     with duckdb.connect(":memory:") as shell:
         shell.execute(text)
         assert tables(shell) == needed
@@ -237,7 +237,7 @@ def test_the_printed_script_gives_the_same_rows_anywhere(where: str, tmp_path: P
 
 def test_a_printed_script_names_no_group(tmp_path: Path) -> None:
     log, _ = small_log.plain(tmp_path / "log", 2)
-    assert "language" not in views.script(log, log.clock.now())
+    assert "language" not in view_sql.script(log, log.clock.now())
 
 
 def shapes(one: Any) -> list[tuple[str, str]]:

@@ -31,6 +31,17 @@ distribution = "given"
 rate = 0.025
 hypothesis = "both answer independently, given the item's true label"
 */
-SELECT rater_id, item, value
-FROM ratings
+WITH active AS (  -- so that each name is handed over once
+  SELECT rater_id, min(item) AS named_at, row_number() OVER (ORDER BY rater_id) AS rater
+  FROM ratings
+  WHERE m >= 2 AND kind = 'rating'
+  GROUP BY rater_id
+)
+SELECT
+  CAST(1 AS SMALLINT) AS panel,
+  CAST(rater AS INTEGER) AS rater,
+  CAST(item AS INTEGER) AS item,
+  value,
+  CASE WHEN item = named_at THEN rater_id END AS rater_id
+FROM ratings JOIN active USING (rater_id)
 WHERE m >= 2 AND kind = 'rating'

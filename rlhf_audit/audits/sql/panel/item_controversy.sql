@@ -76,7 +76,7 @@ ranked AS (  -- the most disputed, equally disputed ones by their numbers
 candidates AS (SELECT item, name FROM ranked JOIN items USING (item) WHERE place <= 10 * $max_rows),
 numbered AS (SELECT *, row_number() OVER (ORDER BY panel, rater_id) AS rater FROM active)
 SELECT
-  CAST(panel AS INTEGER) AS panel,
+  CAST(panel AS SMALLINT) AS panel,
   CAST(rater AS INTEGER) AS rater,
   CAST(item AS INTEGER) AS item,
   value,

@@ -217,4 +217,4 @@ ORACLES |= RATERS
 from audit_oracle_panel import PANEL, of_each_kind  # noqa: E402  (it uses what is above)
 
 ORACLES |= PANEL
-ORACLES["random_rater"] = of_each_kind(ORACLES["random_rater"])
+ORACLES |= {name: of_each_kind(ORACLES[name]) for name in ("random_rater", "too_fast", "fatigue_onset")}

@@ -217,4 +217,6 @@ ORACLES |= RATERS
 from audit_oracle_panel import PANEL, of_each_kind  # noqa: E402  (it uses what is above)
 
 ORACLES |= PANEL
-ORACLES |= {name: of_each_kind(ORACLES[name]) for name in ("random_rater", "too_fast", "fatigue_onset")}
+ORACLES |= {
+    name: of_each_kind(ORACLES[name]) for name in ("random_rater", "too_fast", "fatigue", "fatigue_onset")
+}

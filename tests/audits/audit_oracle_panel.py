@@ -303,6 +303,11 @@ def of_each_panel(oracle: Callable[[Rows], dict[str, Expected]]) -> Callable[[Ro
     return asked
 
 
+def named(subject: str, suffix: str) -> str:
+    """A thing of a rater has its colon already."""
+    return subject + (suffix.replace(":", " ") if ":" in subject else suffix)
+
+
 def of_each_kind(oracle: Callable[[Rows], dict[str, Expected]]) -> Callable[[Rows], dict[str, Expected]]:
     """Ask it for ratings, and for comparisons as if they were ratings of pairs; all objectives together."""
 
@@ -319,7 +324,7 @@ def of_each_kind(oracle: Callable[[Rows], dict[str, Expected]]) -> Callable[[Row
                 if row.get("kind", "rating") == kind
             ]
             if own or kind == "rating":
-                found |= {f"{name}{suffix}": row for name, row in oracle(own).items()}
+                found |= {named(name, suffix): row for name, row in oracle(own).items()}
         return found if set(found) == {"all"} else {k: v for k, v in found.items() if k[:3] != "all"}
 
     return asked

@@ -1,6 +1,6 @@
 """Rows of the audits of pairs of raters, from what their SELECTs read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,19 @@ _MOST_LABELS, _CLASSES = 10, 5
 
 
 def copying(table: pa.Table, parameters: Mapping[str, float]) -> list[Row]:
-    """Return a row a pair; the SELECT gives all ratings as one panel's."""
+    """Return a row a pair; the SELECT gives ratings as one panel's, and comparisons."""
     rows: list[Row] = []
     for panel in panels(table):
         labels = _classes(panel)
         found = pairs.find(
             panel.items, panel.raters, labels, int(parameters["n_min"]), parameters["threshold"]
         )
-        rows += [_row(found, number, panel.names, parameters) for number in range(len(found.a))]
+        rows += [_row(found, number, panel, parameters) for number in range(len(found.a))]
     return rows or [dict(_NOBODY)]
 
 
-def _row(found: pairs.Pairs, number: int, names: Sequence[str], parameters: Mapping[str, float]) -> Row:
+def _row(found: pairs.Pairs, number: int, panel: Panel, parameters: Mapping[str, float]) -> Row:
+    pair = sorted((panel.names[found.a[number]], panel.names[found.b[number]]))
     excess, se, n = float(found.excess[number]), float(found.se[number]), int(found.n[number])
     told = int(found.informative[number])
     identical = bool(found.identical[number]) and told >= parameters["n_min"]
@@ -41,7 +42,7 @@ def _row(found: pairs.Pairs, number: int, names: Sequence[str], parameters: Mapp
     if flagged:
         note = f"identical on {told} informative items; {together}" if identical else f"agree; {together}"
     return {
-        "subject": "/".join(sorted((names[found.a[number]], names[found.b[number]]))),
+        "subject": f"{'/'.join(pair)}{panel.suffix}",
         "n": n, "value": excess, "lower": max(excess - _Z * se, -1.0), "upper": min(excess + _Z * se, 1.0),
         "p": float(found.p[number]), "flagged": flagged, "note": note,
     }  # fmt: skip

@@ -11,11 +11,17 @@ from rlhf_audit.estimators import change_point
 
 Row = dict[str, Any]
 
+_SUFFIX = ":comparison"
+
 
 def fatigue_onset(table: pa.Table, parameters: Mapping[str, float]) -> list[Row]:
-    """Return a row a rater; the SELECT gives ``rater, t, apart`` and the name in one of the rater's rows."""
+    """Return a row a rater and kind of feedback.
+
+    The SELECT gives ``rater, t, apart``, and ``rater_id`` and ``kind`` in one of the rater's rows.
+    """
     named = table.filter(pc.is_valid(table["rater_id"]))
-    names = dict(zip(named["rater"].to_pylist(), named["rater_id"].to_pylist(), strict=True))
+    texts = zip(*(named[name].to_pylist() for name in ("rater", "rater_id", "kind")), strict=True)
+    names = {number: name + _SUFFIX * (kind == "comparison") for number, name, kind in texts}
     known = table.filter(pc.is_valid(table["apart"]))
     rater, t, apart = (known[name].to_numpy() for name in ("rater", "t", "apart"))
     order = np.argsort(rater.astype(np.int64) << 32 | t)
@@ -25,16 +31,25 @@ def fatigue_onset(table: pa.Table, parameters: Mapping[str, float]) -> list[Row]
         for number, own in enumerate(np.split(order, ends), 1)
         if number in names
     ]
-    judged = [row["value"] for row in rows if row["value"] is not None and row["n"] >= parameters["n_min"]]
-    middle = float(np.median(judged)) if judged else 0.0
+    middle = {kind: _middle(rows, kind, parameters["n_min"]) for kind in (False, True)}
     for row in rows:
-        large = (
-            row["value"] is not None and min(row["value"], row["value"] - middle) >= parameters["threshold"]
-        )
+        value, usual = row["value"], middle[_compared(row)]
+        large = value is not None and min(value, value - usual) >= parameters["threshold"]
         row["flagged"] = large and row["note"] != "insufficient"
         if row["note"] == "ok" and large:
             row["note"] = f"disagrees more from answer {row['from']} on"
     return rows
+
+
+def _compared(row: Row) -> bool:
+    return str(row["subject"]).endswith(_SUFFIX)
+
+
+def _middle(rows: list[Row], compared: bool, n_min: float) -> float:
+    """Return the median value of those of one kind with enough answers."""
+    enough = [row for row in rows if row["value"] is not None and row["n"] >= n_min]
+    judged = [row["value"] for row in enough if _compared(row) == compared]
+    return float(np.median(judged)) if judged else 0.0
 
 
 def _onset(name: str, t: Any, apart: Any, n_min: float) -> Row:

@@ -214,6 +214,9 @@ from audit_oracle_raters import RATERS  # noqa: E402  (it uses what is above)
 ORACLES |= RATERS
 """The two audits of consent are judged by their case folders alone: they count, they do not estimate."""
 
-from audit_oracle_panel import PANEL  # noqa: E402  (it uses what is above)
+from audit_oracle_panel import PANEL, of_each_kind  # noqa: E402  (it uses what is above)
 
 ORACLES |= PANEL
+ORACLES |= {
+    name: of_each_kind(ORACLES[name]) for name in ("random_rater", "too_fast", "fatigue", "fatigue_onset")
+}

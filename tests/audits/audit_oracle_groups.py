@@ -14,6 +14,7 @@ import audit_oracle_pairs
 import audit_panel
 import numpy as np
 from audit_oracle import Expected
+from audit_oracle_panel import of_each_kind
 from scipy import stats
 
 from rlhf_audit.canonical import sha256_hex
@@ -298,7 +299,7 @@ def on_ratings(oracle: Callable[[Any], dict[str, Expected]]) -> Callable[[Path],
 
 
 CASE_ORACLES: dict[str, Callable[[Path], dict[str, Expected]]] = {
-    "copying": on_ratings(audit_oracle_pairs.copying),
+    "copying": on_ratings(of_each_kind(audit_oracle_pairs.copying)),
     "duplicate_raters": on_ratings(audit_oracle_pairs.duplicate_raters),
     "intra_rater": on_ratings(audit_oracle_pairs.intra_rater),
     "gold_accuracy": audit_oracle_gold.gold_accuracy,

@@ -303,6 +303,33 @@ def of_each_panel(oracle: Callable[[Rows], dict[str, Expected]]) -> Callable[[Ro
     return asked
 
 
+def named(subject: str, suffix: str) -> str:
+    """A thing of a rater has its colon already."""
+    return subject + (suffix.replace(":", " ") if ":" in subject else suffix)
+
+
+def of_each_kind(oracle: Callable[[Rows], dict[str, Expected]]) -> Callable[[Rows], dict[str, Expected]]:
+    """Ask it for ratings, and for comparisons as if they were ratings of pairs; all objectives together."""
+
+    def asked(rows: Rows) -> dict[str, Expected]:
+        found = {}
+        for kind, suffix in (("rating", ""), ("comparison", ":comparison")):
+            own = [
+                {
+                    name: value
+                    for name, value in in_order(row).items()
+                    if not name.startswith(("kind", "other_"))
+                }
+                for row in rows
+                if row.get("kind", "rating") == kind
+            ]
+            if own or kind == "rating":
+                found |= {named(name, suffix): row for name, row in oracle(own).items()}
+        return found if set(found) == {"all"} else {k: v for k, v in found.items() if k[:3] != "all"}
+
+    return asked
+
+
 def in_order(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a comparison with the lesser segment first; anything else as it is."""
     if row.get("kind") != "comparison":

@@ -3,7 +3,7 @@ id = "copying"
 question = "Do two raters agree more than two who answer by themselves would, given how good they are and how hard the items?"
 severity = "warning"
 reads = ["ratings"]
-grain = "one pair of raters with at least n_min shared items, `rater/rater`; one row `all` where there is none"
+grain = "one pair of raters with at least n_min shared items, `rater/rater`, and by their comparisons `rater/rater:comparison`; one row `all` where there is none"
 n_min = 20
 n_counts = "items that both rated"
 value = "share of the items on which both gave the same label, less what is expected of honest raters"
@@ -32,16 +32,17 @@ rate = 0.025
 hypothesis = "both answer independently, given the item's true label"
 */
 WITH active AS (  -- so that each name is handed over once
-  SELECT rater_id, min(item) AS named_at, row_number() OVER (ORDER BY rater_id) AS rater
+  SELECT rater_id, kind, min(item) AS named_at, row_number() OVER (ORDER BY kind, rater_id) AS rater
   FROM ratings
-  WHERE m >= 2 AND kind = 'rating'
-  GROUP BY rater_id
+  WHERE m >= 2
+  GROUP BY rater_id, kind
 )
 SELECT
-  CAST(1 AS SMALLINT) AS panel,
+  CAST(CASE WHEN active.kind = 'comparison' THEN 2 ELSE 1 END AS SMALLINT) AS panel,
   CAST(rater AS INTEGER) AS rater,
   CAST(item AS INTEGER) AS item,
   value,
-  CASE WHEN item = named_at THEN rater_id END AS rater_id
-FROM ratings JOIN active USING (rater_id)
-WHERE m >= 2 AND kind = 'rating'
+  CASE WHEN item = named_at THEN active.rater_id END AS rater_id,
+  CASE WHEN item = named_at AND active.kind = 'comparison' THEN ':comparison' WHEN item = named_at THEN '' END AS suffix
+FROM ratings JOIN active ON active.rater_id = ratings.rater_id AND active.kind = ratings.kind
+WHERE m >= 2

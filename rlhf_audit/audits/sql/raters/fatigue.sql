@@ -3,7 +3,7 @@ id = "fatigue"
 question = "Does a rater part from the others more and more as the work goes on, and answer faster or slower?"
 severity = "warning"
 reads = ["ratings"]
-grain = "one rater; and `rater:latency`, the same line through the time that an answer took"
+grain = "one rater; and `rater:latency`, the same line through the time that an answer took; by the comparisons that the rater gave `rater:comparison` and `rater:latency comparison`"
 n_min = 100
 n_counts = "items of the rater that somebody else rated too; for latency, answers whose time was measured"
 value = "rise of the disagreement |own label - mean of the others' labels| from first to last, as a share of the rater's mean disagreement; for latency, the rise from first to last as a share of the first"
@@ -29,66 +29,70 @@ rate = 0.01
 hypothesis = "the slope is 0"
 */
 WITH points AS (
-  SELECT rater_id, 0 AS timed, t, abs(e) AS y
+  SELECT rater_id, kind, 0 AS timed, t, abs(e) AS y
   FROM ratings
-  WHERE kind = 'rating' AND e IS NOT NULL
+  WHERE e IS NOT NULL
   UNION ALL
-  SELECT rater_id, 1 AS timed, t, ln(latency_s) AS y
+  SELECT rater_id, kind, 1 AS timed, t, ln(latency_s) AS y
   FROM ratings
-  WHERE kind = 'rating' AND latency_s > 0 AND NOT isnan(latency_s)
+  WHERE latency_s > 0 AND NOT isnan(latency_s)
 ),
 sums AS (
   SELECT
-    rater_id, timed, count(*) AS n, CAST(max(t) - min(t) AS DOUBLE) AS span,
+    rater_id, kind, timed, count(*) AS n, CAST(max(t) - min(t) AS DOUBLE) AS span,
     CAST(sum(t) AS DOUBLE) AS t1,
     CAST(sum(t * t) AS DOUBLE) AS t2,
     CAST(sum(CAST(y AS DECIMAL(38, 15))) AS DOUBLE) AS y1,
     CAST(sum(CAST(y * y AS DECIMAL(38, 15))) AS DOUBLE) AS y2,
     CAST(sum(CAST(t * y AS DECIMAL(38, 15))) AS DOUBLE) AS ty
   FROM points
-  GROUP BY rater_id, timed
+  GROUP BY rater_id, kind, timed
 ),
 centred AS (
   SELECT
-    rater_id, timed, n, span, y1 / n AS mean,
+    rater_id, kind, timed, n, span, y1 / n AS mean,
     t2 - t1 * t1 / n AS sxx, ty - t1 * y1 / n AS sxy, greatest(y2 - y1 * y1 / n, 0) AS syy
   FROM sums
 ),
 slopes AS (
   SELECT
-    rater_id, timed, n, mean, span * sxy / nullif(sxx, 0) AS change,
+    rater_id, kind, timed, n, mean, span * sxy / nullif(sxx, 0) AS change,
     greatest(syy - sxy * sxy / nullif(sxx, 0), 0) / nullif(n - 2, 0) AS spread, sxx, span
   FROM centred
 ),
 lines AS (
-  SELECT rater_id, timed, n, mean, change, span * sqrt(spread / nullif(sxx, 0)) AS se, sqrt(spread / n) AS mean_se
+  SELECT rater_id, kind, timed, n, mean, change, span * sqrt(spread / nullif(sxx, 0)) AS se, sqrt(spread / n) AS mean_se
   FROM slopes
 ),
 rises AS (  -- se_rise: of the ratio, the error of the mean included
   SELECT
-    rater_id, timed, n, change, se,
+    rater_id, kind, timed, n, change, se,
     CASE WHEN timed = 1 THEN exp(change) - 1 ELSE change / nullif(mean, 0) END AS rise,
     sqrt(se * se + pow(change / nullif(mean, 0) * mean_se, 2)) / nullif(mean, 0) AS se_rise
   FROM lines
 ),
 panel AS (
-  SELECT median(rise) AS middle
+  SELECT kind, median(rise) AS middle
   FROM rises
   WHERE n >= $n_min AND timed = 0
+  GROUP BY kind
 ),
 subjects AS (
-  SELECT DISTINCT rater_id, timed
-  FROM ratings CROSS JOIN (SELECT 0 AS timed UNION ALL SELECT 1 AS timed) AS measures
-  WHERE kind = 'rating'
+  SELECT rater_id, kind, timed
+  FROM (SELECT DISTINCT rater_id, kind FROM ratings) AS raters
+    CROSS JOIN (SELECT 0 AS timed UNION ALL SELECT 1 AS timed) AS measures
 ),
 report AS (
   SELECT
-    rater_id, timed, coalesce(n, 0) AS n, change, se, rise, se_rise,
+    rater_id, kind, timed, coalesce(n, 0) AS n, change, se, rise, se_rise,
     rise >= $threshold AND rise - middle >= $threshold AS large
-  FROM subjects LEFT JOIN rises USING (rater_id, timed) CROSS JOIN panel
+  FROM subjects LEFT JOIN rises USING (rater_id, kind, timed) LEFT JOIN panel USING (kind)
 )
 SELECT
-  CASE WHEN timed = 1 THEN concat(rater_id, ':latency') ELSE rater_id END AS subject,
+  concat_ws(
+    CASE WHEN timed = 1 THEN ' ' ELSE ':' END,
+    CASE WHEN timed = 1 THEN concat(rater_id, ':latency') ELSE rater_id END,
+    CASE WHEN kind = 'comparison' THEN 'comparison' END) AS subject,
   n,
   rise AS value,
   CASE WHEN timed = 1 THEN exp(change - 1.959963984540054 * se) - 1 ELSE rise - 1.959963984540054 * se_rise END AS lower,

@@ -3,7 +3,7 @@ id = "fatigue_onset"
 question = "Is there a point in the work from which on a rater parts from the others more than before?"
 severity = "warning"
 reads = ["ratings"]
-grain = "one rater"
+grain = "one rater, and by the comparisons that the rater gave `rater:comparison`"
 n_min = 100
 n_counts = "items of the rater that somebody else rated too"
 value = "rise of the disagreement |own label - mean of the others' labels| at the point where it changes most: its mean from there on less its mean before, as a share of the rater's mean disagreement"
@@ -30,15 +30,14 @@ rate = 0.01
 hypothesis = "the disagreement has one mean from first to last"
 */
 WITH raters AS (  -- so that each name is handed over once
-  SELECT rater_id, min(t) AS named_at, row_number() OVER (ORDER BY rater_id) AS rater
+  SELECT rater_id, kind, min(t) AS named_at, row_number() OVER (ORDER BY kind, rater_id) AS rater
   FROM ratings
-  WHERE kind = 'rating'
-  GROUP BY rater_id
+  GROUP BY rater_id, kind
 )
 SELECT
   CAST(rater AS INTEGER) AS rater,
   CAST(t AS INTEGER) AS t,
   abs(e) AS apart,
-  CASE WHEN t = named_at THEN ratings.rater_id END AS rater_id
-FROM ratings JOIN raters ON raters.rater_id = ratings.rater_id
-WHERE kind = 'rating'
+  CASE WHEN t = named_at THEN ratings.rater_id END AS rater_id,
+  CASE WHEN t = named_at THEN ratings.kind END AS kind
+FROM ratings JOIN raters ON raters.rater_id = ratings.rater_id AND raters.kind = ratings.kind

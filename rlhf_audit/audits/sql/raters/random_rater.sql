@@ -3,7 +3,7 @@ id = "random_rater"
 question = "Do a rater's answers have anything to do with the others' answers on the same items?"
 severity = "warning"
 reads = ["ratings"]
-grain = "one rater"
+grain = "one rater, and by the comparisons that the rater gave `rater:comparison`"
 n_min = 30
 n_counts = "items of the rater that somebody else rated too"
 value = "correlation of the own labels with the mean of the others' labels; 1 together, 0 unrelated, below 0 opposite"
@@ -29,16 +29,19 @@ meaning = "largest correlation that is called unrelated (ours)"
 distribution = "normal"
 hypothesis = "Fisher's z of the rater equals that of the panel's median"
 */
-WITH given AS (
-  SELECT rater_id, value, e
-  FROM ratings
-  WHERE kind = 'rating'
+WITH cells AS (  -- y: the mean of the others' labels; equal pairs are taken together
+  SELECT
+    concat(rater_id, CASE WHEN kind = 'comparison' THEN ':comparison' ELSE '' END) AS rater_id, kind, x, y, w
+  FROM (
+    SELECT rater_id, kind, value AS x, value - e AS y, CAST(count(*) AS DOUBLE) AS w
+    FROM ratings
+    WHERE e IS NOT NULL
+    GROUP BY rater_id, kind, value, value - e) AS pairs
 ),
-cells AS (  -- y: the mean of the others' labels; equal pairs are taken together
-  SELECT rater_id, value AS x, value - e AS y, CAST(count(*) AS DOUBLE) AS w
-  FROM given
-  WHERE e IS NOT NULL
-  GROUP BY rater_id, value, value - e
+kinds AS (SELECT DISTINCT rater_id, kind FROM cells),
+everybody AS (
+  SELECT concat(rater_id, CASE WHEN kind = 'comparison' THEN ':comparison' ELSE '' END) AS rater_id, kind
+  FROM (SELECT DISTINCT rater_id, kind FROM ratings) AS raters
 ),
 means AS (
   SELECT
@@ -86,16 +89,19 @@ fisher AS (  -- kept off +-1, where Fisher's z has no end, and where its own err
   FROM errors
 ),
 panel AS (
-  SELECT median(z) AS middle
-  FROM fisher
+  SELECT kind, median(z) AS middle
+  FROM fisher JOIN kinds USING (rater_id)
   WHERE n >= $n_min
+  GROUP BY kind
 ),
 report AS (
   SELECT
-    rater_id, coalesce(CAST(means.n AS BIGINT), 0) AS n, r, z, middle, se,
+    everybody.rater_id, coalesce(CAST(means.n AS BIGINT), 0) AS n, r, z, middle, se,
     r <= $threshold AND z < middle AS low
-  FROM (SELECT DISTINCT rater_id FROM given) AS raters
-    LEFT JOIN means USING (rater_id) LEFT JOIN fisher USING (rater_id) CROSS JOIN panel
+  FROM everybody
+    LEFT JOIN means ON means.rater_id = everybody.rater_id
+    LEFT JOIN fisher ON fisher.rater_id = everybody.rater_id
+    LEFT JOIN panel ON panel.kind = everybody.kind
 )
 SELECT
   rater_id AS subject,

@@ -3,7 +3,7 @@ id = "too_fast"
 question = "Does a rater often answer faster than one can look, and agree less for it?"
 severity = "warning"
 reads = ["ratings"]
-grain = "one rater"
+grain = "one rater, and by the comparisons that the rater gave `rater:comparison`"
 n_min = 30
 n_counts = "ratings of the rater on items that somebody else rated too"
 value = "share of answers that are too fast: under `fraction` of the others' median time on the item, and under `ceiling_s`"
@@ -45,15 +45,14 @@ distribution = "binomial"
 hypothesis = "the rater is too fast as often as the panel's median rater, or `base_share`"
 */
 WITH measured AS (  -- nobody answers everything in no time: such times were not measured
-  SELECT rater_id, max(CASE WHEN NOT isnan(latency_s) THEN latency_s END) > 0 AS has_times
+  SELECT rater_id, kind, max(CASE WHEN NOT isnan(latency_s) THEN latency_s END) > 0 AS has_times
   FROM ratings
-  WHERE kind = 'rating'
-  GROUP BY rater_id
+  GROUP BY rater_id, kind
 ),
 counted AS (
   SELECT item, count(*) AS m, min(latency_s) AS fastest, max(latency_s) AS slowest
-  FROM ratings JOIN measured USING (rater_id)
-  WHERE kind = 'rating' AND has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s)
+  FROM ratings JOIN measured USING (rater_id, kind)
+  WHERE has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s)
   GROUP BY item
 ),
 alone AS (SELECT item FROM counted WHERE m = 1),  -- fewer, as a rule, than all others
@@ -64,10 +63,10 @@ doubtful AS (  -- on all others nobody can be fast: the others' median is not ab
 ),
 ranked AS (  -- place: from 1, the fastest on the item; low, high: places, in the others' m - 1 sorted times, of the middle
   SELECT
-    rater_id, item, latency_s, row_number() OVER (PARTITION BY item ORDER BY latency_s) AS place,
+    rater_id, kind, item, latency_s, row_number() OVER (PARTITION BY item ORDER BY latency_s) AS place,
     CAST(floor(doubtful.m / 2) AS BIGINT) AS low, CAST(floor((doubtful.m + 1) / 2) AS BIGINT) AS high
-  FROM ratings JOIN measured USING (rater_id) JOIN doubtful USING (item)
-  WHERE kind = 'rating' AND has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s)
+  FROM ratings JOIN measured USING (rater_id, kind) JOIN doubtful USING (item)
+  WHERE has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s)
 ),
 central AS (
   SELECT
@@ -81,35 +80,36 @@ central AS (
   GROUP BY item
 ),
 fast AS (  -- the own time skipped, the others' places move by one from there on
-  SELECT rater_id, count(*) AS k
+  SELECT rater_id, kind, count(*) AS k
   FROM ranked JOIN central USING (item)
   WHERE latency_s < least($ceiling_s, $fraction * 0.5 * (
     CASE WHEN low >= place THEN after_low ELSE at_low END
     + CASE WHEN high >= place THEN after_high ELSE at_high END))
-  GROUP BY rater_id
+  GROUP BY rater_id, kind
 ),
 answered AS (
-  SELECT rater_id, count(*) AS n, sum(CAST(abs(e) AS DECIMAL(38, 15))) / count(*) AS apart
-  FROM ratings JOIN measured USING (rater_id) LEFT JOIN alone ON alone.item = ratings.item
-  WHERE kind = 'rating' AND has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s) AND alone.item IS NULL
-  GROUP BY rater_id
+  SELECT rater_id, kind, count(*) AS n, sum(CAST(abs(e) AS DECIMAL(38, 15))) / count(*) AS apart
+  FROM ratings JOIN measured USING (rater_id, kind) LEFT JOIN alone ON alone.item = ratings.item
+  WHERE has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s) AND alone.item IS NULL
+  GROUP BY rater_id, kind
 ),
 shares AS (
-  SELECT rater_id, n, coalesce(k, 0) AS k, apart
-  FROM answered LEFT JOIN fast USING (rater_id)
+  SELECT rater_id, kind, n, coalesce(k, 0) AS k, apart
+  FROM answered LEFT JOIN fast USING (rater_id, kind)
 ),
 panel AS (
-  SELECT median(k / n) AS usual_share, median(apart) AS usually_apart
+  SELECT kind, median(k / n) AS usual_share, median(apart) AS usually_apart
   FROM shares
   WHERE n >= $n_min
+  GROUP BY kind
 ),
 tested AS (  -- w: squared normal quantile by n, for Wilson's interval
   SELECT
-    rater_id, coalesce(has_times, FALSE) AS has_times, coalesce(n, 0) AS n, k, k / n AS share,
+    rater_id, kind, coalesce(has_times, FALSE) AS has_times, coalesce(n, 0) AS n, k, k / n AS share,
     apart >= usually_apart AS agrees_no_more,
     CASE WHEN usual_share > $base_share THEN usual_share ELSE $base_share END AS p0,
     pow(1.959963984540054, 2) / n AS w
-  FROM measured LEFT JOIN shares USING (rater_id) CROSS JOIN panel
+  FROM measured LEFT JOIN shares USING (rater_id, kind) LEFT JOIN panel USING (kind)
 ),
 report AS (
   SELECT
@@ -119,7 +119,7 @@ report AS (
   FROM tested
 )
 SELECT
-  rater_id AS subject,
+  concat(rater_id, CASE WHEN kind = 'comparison' THEN ':comparison' ELSE '' END) AS subject,
   n,
   share AS value,
   CASE WHEN share = 0 THEN 0 ELSE middle - half END AS lower,

@@ -1,4 +1,5 @@
-"""A small log that has something for every audit: groups, comparisons, repeats, four scales, lapsed consent.
+"""A small log that has something for every audit: groups, comparisons, repeats, four scales, lapsed consent,
+and ratings whose right labels are known.
 
 Written without a policy's network, and so without TensorFlow.
 """
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from rlhf_audit import envs
 from rlhf_audit.consent import register, terms
+from rlhf_audit.exchange import ratings
 from rlhf_audit.log import store
 from rlhf_audit.log.store import Log
 from rlhf_audit.log.writer import SessionFacts, SessionWriter
@@ -80,7 +82,21 @@ def make(root: Path) -> Log:
     terms.add(log, "Other terms.\n")
     register.give(log, raters[1], _BOTH, "terminal")
     _policy(log, "after", dict.fromkeys([*raters, gone, unsure], 10) | {raters[8]: 900})
+    _rated_elsewhere(log, random)
     return log
+
+
+def _rated_elsewhere(log: Log, random: Random) -> None:
+    """Take in ratings of which the right labels are known: the fourth rater guesses."""
+    lines = ["item,rater,label,gold"]
+    for item in range(40):
+        truth = random.random() < 0.5
+        for rater, right in (("Ada", 0.9), ("Grace", 0.95), ("Charles", 0.9), ("Luigi", 0.3)):
+            said = truth == (random.random() < right)
+            lines.append(f"item {item},{rater},{int(said)},{int(truth) if item % 4 else ''}")
+    table = log.layout.root.parent / "rated.csv"
+    table.write_text("\n".join(lines) + "\n")
+    ratings.take_in(log, table, "study 12, form B")
 
 
 class Answers:

@@ -106,7 +106,7 @@ spark: $(STAMP)
 	rm -rf $(SPARK)
 	$(PYTHON) -m venv $(SPARK)
 	$(SPARK)/bin/python -m pip install --quiet -c constraints.txt -e '.[spark,dev]'
-	$(SPARK)/bin/python -m pytest -n 0 tests/audits/test_audit_spark.py
+	$(SPARK)/bin/python -m pytest -n 2 --dist loadfile tests/audits/test_audit_spark*.py
 
 clean:
 	rm -rf $(VENV) $(BENCH) $(SPARK) demo

@@ -4,32 +4,28 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlhf_audit import canonical
 from rlhf_audit.clock import SystemClock
-from rlhf_audit.errors import DamagedError, LogError, RlhfAuditError
+from rlhf_audit.errors import DamagedError, LogError
 from rlhf_audit.log import (
     anchors,
-    artefacts,
     durable,
+    expected_files,
     journal,
-    keys,
     placing,
     reopened,
-    sealed,
     swapping,
     writer,
 )
 from rlhf_audit.log.anchors import Extension
-from rlhf_audit.log.artefacts import ArtefactKind
-from rlhf_audit.log.layout import EPISODES, FEEDBACK, STEPS, merged_number
+from rlhf_audit.log.layout import EPISODES, FEEDBACK, STEPS
 from rlhf_audit.log.notes import VerifierKey
 from rlhf_audit.log.store import Log
-from rlhf_audit.log.whereabouts import SealedFile, rows_mac
 
 
 @dataclass(frozen=True)
@@ -81,15 +77,16 @@ class Verified:
         return not self.problems
 
 
-Check = Callable[[Path], str | None]
-"""Returns what is wrong with a file, or None."""
-
 # No lock is taken: what another process is just putting in place looks wrong, but not for long.
 _LOOKS = 25
 _PAUSE_S = 0.1
 _FRESH_S = 2.0
 _LEDGER = "ledger/entries.jsonl"
 _UNKNOWN = "is not in the ledger"
+_UNDER_WAY = (
+    "begins an erasure that never ended: wait if one is at work; else clear what is in its way, as named"
+    " below, and run this again, which goes on with it"
+)
 _REPLACED = "was merged into another file by a compaction, and is still there"
 
 
@@ -165,7 +162,7 @@ def _wrong_header(root: Path) -> Iterator[Problem]:
 
 
 def _check(log: Log) -> Iterator[Problem]:
-    expected = _expected(log) | _artefacts(log)
+    expected = expected_files.sealed_files(log) | expected_files.artefact_files(log)
     # Hashing and decoding leave the interpreter to others: as many files at a time as there are cores.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         in_order = sorted(expected.items())
@@ -211,7 +208,7 @@ def _erasures(log: Log) -> Iterator[Problem]:
     for entry in log.ledger.of("erasure-intent"):
         rater_id = entry.body["rater_id"]
         if rater_id not in ended:
-            yield Problem(_LEDGER, f"line {entry.seq + 1} begins an erasure that never ended")
+            yield Problem(_LEDGER, f"line {entry.seq + 1} {_UNDER_WAY}")
             halts = [e.body for e in log.ledger.of("erasure-halted") if e.body["rater_id"] == rater_id]
             for obstacle in halts[-1]["obstacles"] if halts else ():
                 problem = f"{obstacle['problem']}: in the way of an erasure"
@@ -229,7 +226,7 @@ def _name(log: Log, path: Path) -> str:
     return Path(os.path.relpath(path, root.resolve())).as_posix()
 
 
-def _wrong(path: Path, check: Check) -> str | None:
+def _wrong(path: Path, check: expected_files.Check) -> str | None:
     try:
         problem = durable.no_file(path.lstat().st_mode)
         return problem or check(path)
@@ -249,95 +246,6 @@ def _unchecked(log: Log) -> set[Path]:
         for folder in ("episodes", "steps/*", "feedback/*"):
             found |= set(layout.root.glob(f"{folder}/{session_id}.*parquet*"))
     return found
-
-
-def _expected(log: Log) -> dict[Path, Check]:
-    layout, ledger = log.layout, log.ledger
-    expected: dict[Path, Check] = {}
-    for entry in ledger.of("created"):
-        expected[layout.header] = _sha256(entry.body["log_sha256"])
-    for lock in (layout.lock, layout.ledger_lock):
-        if lock.exists():
-            expected[lock] = _empty
-    for entry in ledger.of("terms"):
-        digest = entry.body["terms_sha256"]
-        expected[layout.terms_file(digest)] = _sha256(digest)
-    gone = {entry.body["rater_id"] for entry in ledger.of("erasure-intent")}
-    commitments = {
-        entry.body["rater_id"]: entry.body["key_commitment"]
-        for entry in ledger.of("enrolled")
-        if entry.body["rater_id"] not in gone
-    }
-    for rater_id, commitment in commitments.items():
-        expected[layout.key_file(rater_id)] = _key(log, rater_id, commitment)
-    for file in log.whereabouts.files.values():
-        path = layout.root / file.path
-        if file.sha256 is not None:
-            expected[path] = _sha256(file.sha256)
-        elif log.whereabouts.rater_of(file) in commitments:
-            expected[path] = _feedback(log, file)
-    for entry in ledger.of("receipt"):
-        expected |= {layout.root / path: _sha256(digest) for path, digest in entry.body["files"].items()}
-    return expected
-
-
-def _artefacts(log: Log) -> dict[Path, Check]:
-    expected: dict[Path, Check] = {}
-    for kind in ArtefactKind:
-        for found in artefacts.current(log, kind):
-            inside = not found.path.startswith("../")
-            # Outside the log a folder may have been moved away; what is still there must be right.
-            if inside or found.folder.is_dir():
-                expected |= {
-                    found.folder / name: _sha256(digest) for name, digest in found.facts["files"].items()
-                }
-    return expected
-
-
-def _sha256(needed: str) -> Check:
-    return lambda path: artefacts.wrong_file(path, needed)
-
-
-def _empty(path: Path) -> str | None:
-    return "is a lock and must be empty" if path.stat().st_size else None
-
-
-def _key(log: Log, rater_id: str, commitment: str) -> Check:
-    def check(path: Path) -> str | None:
-        try:
-            same = keys.read(log.layout, rater_id).commitment == commitment
-        except LogError as error:
-            return error.what.removeprefix(log.layout.relative(path) + " ")
-        return None if same else "is not the key that was enrolled"
-
-    return check
-
-
-def _feedback(log: Log, file: SealedFile) -> Check:
-    rater_id, sessions = log.whereabouts.rater_of(file), log.whereabouts.sessions
-
-    def check(path: Path) -> str | None:
-        try:
-            key = keys.read(log.layout, rater_id)
-        except LogError:
-            return "can't be checked: its rater's key is damaged or missing"
-        if key.file_mac(path) != file.file_mac:
-            return "is not the bytes that the ledger commits to"
-        if not merged_number(file.path):
-            # One entry commits to these bytes and to their rows: the bytes prove both.
-            return None
-        try:
-            table = sealed.read(log.layout, file.path)
-        except RlhfAuditError as error:
-            return error.what
-        for one in file.slices:
-            rows = canonical.table_bytes(table.slice(one.first_row, one.rows))
-            # What was entered when the session was sealed: no merging may alter an answer.
-            if canonical.hmac_hex(key.mac_key, "rows", rows) != rows_mac(sessions[one.session_id]):
-                return "does not hold the rows that the ledger commits to"
-        return None
-
-    return check
 
 
 def _moved(log: Log, unchecked: set[Path]) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
-from rlhf_audit.audits.header import AuditFile, Parameter, parse
+from rlhf_audit.audits.header import AuditFile, Distribution, Parameter, parse
 from rlhf_audit.errors import UsageError, near
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
@@ -36,10 +36,12 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "severity",
         "drift",
         "fatigue",
+        "fatigue_onset",
         "anchoring",
         "halo",
         "position_bias",
         "tie_excess",
+        "gold_accuracy",
         "rasch_severity",
         "rater_fit",
     ),
@@ -109,7 +111,7 @@ _PREFACE = """# The audits
 <!-- Made from the headers of rlhf_audit/audits/sql/*/*.sql; a test compares. To make it again:
 python -c "from rlhf_audit.audits import catalogue; print(catalogue.markdown(), end='')" > docs/audits.md -->
 
-Each audit is one SELECT on the consented views, and on three that are made of them for all audits: `answers`,
+Each audit is one SELECT on the consented views, and on some that are made of them for all audits, such as
 `items` and `ratings`, in rlhf_audit/audits/sql/prepared/. Its rows hold
 `subject, n, value, lower, upper, p, q, flagged, note`.
 A row is a **finding** (`flagged`) only if the effect reaches the audit's threshold *and* there are at least
@@ -121,6 +123,8 @@ Set a parameter with `--set ID.param=V`; print the text for any DuckDB shell wit
 A threshold marked *(ours)* is our own proposal, not one from the literature.
 """
 
+_TWO_SIDED = (Distribution.NORMAL, Distribution.STUDENT, Distribution.BINOMIAL)
+
 
 def _section(audit: AuditFile) -> str:
     lines = [f"## {audit.id}", "", f"*{audit.question}*", ""]
@@ -130,7 +134,8 @@ def _section(audit: AuditFile) -> str:
         f"- Flagged: {audit.flag}.",
     ]
     if audit.test is not None:
-        lines.append(f"- Test: {audit.test.distribution.value}, two-sided; {audit.test.hypothesis}.")
+        sides = ", two-sided" if audit.test.distribution in _TWO_SIDED else ""
+        lines.append(f"- Test: {audit.test.distribution.value}{sides}; {audit.test.hypothesis}.")
     if audit.parameters:
         lines += ["", "| parameter | type | default | meaning |", "|---|---|---|---|"]
         lines += [_parameter_row(parameter) for parameter in audit.parameters.values()]

@@ -138,7 +138,7 @@ def _percentile(node: Any) -> Any:
 
 
 def _element(node: Any) -> Any:
-    """``list[i]``: DuckDB counts from 1 and gives NULL outside; a literal index sqlglot has moved already."""
+    """``list[2]``, ``map[name]``: NULL outside, counted from 1; a literal index sqlglot has moved already."""
     from sqlglot import exp
 
     (index,) = node.expressions
@@ -146,8 +146,6 @@ def _element(node: Any) -> Any:
         return node
     if isinstance(index, exp.Literal) and not index.is_string:
         index = exp.Literal.number(int(index.this) + 1)
-    elif not isinstance(index, exp.Literal):  # a map is looked into by a name written out
-        index = exp.Cast(this=index.copy(), to=exp.DataType.build("int"))
     return exp.Anonymous(this="TRY_ELEMENT_AT", expressions=[node.this.copy(), index.copy()])
 
 

@@ -2,19 +2,19 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import duckdb
 import pyarrow as pa
 
-from rlhf_audit.audits.prepared import Prepared
+from rlhf_audit.audits.prepared import BLOCK, Parts, Prepared
 from rlhf_audit.log import views
 
 _PIECE = 250_000
-"""Rows of the log that are prepared at a time: as a table they take 50 MB until they are compressed."""
+"""Rows that are prepared at a time: as a table they take 50 MB until they are compressed."""
 _PIECES = 12
-"""Most pieces: each plans its query anew, which takes a fifth of a second where there are 4,000 files."""
+"""Most pieces by rater: for each all items are looked through."""
 
 
 class Engine(Protocol):
@@ -50,7 +50,8 @@ class DuckDBEngine:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self._pieces: tuple[str, ...] | None = None
+        self._raters: tuple[str, ...] = ()
+        self._n_items: int | None = None
 
     def prepare(self, one: Prepared) -> None:
         """Do as ``Engine`` says.
@@ -58,13 +59,14 @@ class DuckDBEngine:
         Raises:
             LogError: A sealed file behind the views can't be read.
         """
-        if self._pieces is None:
-            self._pieces = tuple(self._raters())
-            self._run("ATTACH IF NOT EXISTS ':memory:' AS prepared (COMPRESS)")
+        if not one.kept:
+            self._run(f"CREATE OR REPLACE TEMP VIEW {one.name} AS\n{one.sql}")
+            return
+        self._run("ATTACH IF NOT EXISTS ':memory:' AS prepared (COMPRESS)")
         kept = f"prepared.{one.name}"
         self._run(f"CREATE OR REPLACE TABLE {kept} AS SELECT * FROM (\n{one.sql}\n) LIMIT 0")
-        for raters in self._pieces if one.by_rater else ("TRUE",):
-            self._run(f"INSERT INTO {kept} SELECT * FROM (\n{one.sql}\n) WHERE {raters}")
+        for piece in self._pieces(one.parts):
+            self._run(f"INSERT INTO {kept} SELECT * FROM (\n{one.sql}\n) WHERE {piece}")
             # It is compressed by that, and only then.
             self._run("CHECKPOINT prepared")
         self._run(f"CREATE OR REPLACE TEMP VIEW {one.name} AS SELECT * FROM {kept}")
@@ -83,8 +85,22 @@ class DuckDBEngine:
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def _raters(self) -> Iterator[str]:
-        """Yield conditions that part all raters into pieces of about as many rows."""
+    def _pieces(self, parts: Parts) -> Sequence[str]:
+        """Return conditions that part all rows into pieces of about as many."""
+        if parts is Parts.RATERS:
+            self._raters = self._raters or tuple(self._by_rater())
+            return self._raters
+        if parts is Parts.WHOLE:
+            return ["TRUE"]
+        if self._n_items is None:
+            ((n_items,),) = self._run("SELECT count(*) FROM numbered").fetchall()
+            self._n_items = int(n_items)
+        starts = range(0, self._n_items, BLOCK)
+        if parts is Parts.ITEMS:
+            return [f"item > {start} AND item <= {start + BLOCK}" for start in starts]
+        return [f"block = {start // BLOCK}" for start in starts]
+
+    def _by_rater(self) -> Iterator[str]:
         found = self._run(
             "SELECT rater_id, CAST(sum(rows) AS BIGINT) FROM files WHERE rater_id IS NOT NULL "
             "GROUP BY rater_id ORDER BY rater_id"

@@ -9,7 +9,9 @@ from rlhf_audit.audits import (
     estimated_agreement,
     estimated_groups,
     estimated_pairs,
+    estimated_raters,
     estimated_truth,
+    gold_rows,
     position_rows,
     rasch_rows,
 )
@@ -28,6 +30,8 @@ ESTIMATORS: Mapping[str, Estimator] = {
     "position_bias": position_rows.rows,
     "rasch_severity": rasch_rows.severity_rows,
     "rater_fit": rasch_rows.fit_rows,
+    "fatigue_onset": estimated_raters.fatigue_onset,
+    "gold_accuracy": gold_rows.gold_accuracy,
     "copying": estimated_pairs.copying,
 }
 """By the name that a header's ``estimator`` gives."""

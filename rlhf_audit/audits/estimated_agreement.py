@@ -110,17 +110,17 @@ def _homogeneity(names: list[str], tables: Array, parameters: Mapping[str, float
     b, c = homogeneity.higher(tables)
     differ, bias = b + c, np.abs(b - c) / n
     half = intervals.Z * np.sqrt(np.maximum(differ / n - bias**2, 0) / n)
-    margins = np.abs(tables.sum(axis=2) - tables.sum(axis=1)).max(axis=1) / n
-    mirrored = np.abs(tables - tables.transpose(0, 2, 1)).max(axis=(1, 2)) / n
-    tests = [("", bias, homogeneity.rater_bias)]
+    between = bias, np.maximum(bias - half, 0.0), np.minimum(bias + half, 1.0)
+    tests = [("", between, homogeneity.rater_bias)]
     if tables.shape[1] > 2:
+        margins = homogeneity.largest_margin(tables)
         tests += [
             (" Stuart-Maxwell", margins, homogeneity.stuart_maxwell),
             (" Bhapkar", margins, homogeneity.bhapkar),
-            (" Bowker", mirrored, homogeneity.bowker),
+            (" Bowker", homogeneity.largest_mirrored(tables), homogeneity.bowker),
         ]
     rows = []
-    for test, effect, statistic_of in tests:
+    for test, (effect, lower, upper), statistic_of in tests:
         statistic, freedom = statistic_of(tables)
         p = stats.chi2.sf(statistic, np.maximum(freedom, 1))
         for i, name in enumerate(names):
@@ -129,15 +129,12 @@ def _homogeneity(names: list[str], tables: Array, parameters: Mapping[str, float
             large = effect[i] >= parameters["threshold"]
             row = _row(f"{subject}{test}{colon}{panel}", int(differ[i])) | {
                 "value": float(effect[i]),
+                "lower": float(lower[i]),
+                "upper": float(upper[i]),
                 "note": "insufficient" if not enough else "answers otherwise" if large else "ok",
                 "flagged": bool(enough and large and test in ("", " Stuart-Maxwell")),
                 "p": float(p[i]),
                 "test": test,
             }
-            if not test:
-                row |= {
-                    "lower": float(max(bias[i] - half[i], 0.0)),
-                    "upper": float(min(bias[i] + half[i], 1.0)),
-                }
             rows.append(row)
     return rows

@@ -12,6 +12,9 @@ from rlhf_audit.estimators import dawid_skene, intervals
 
 Row = dict[str, Any]
 
+NOT_AT_END = "; EM not at its end: no clear maximum"
+"""What a note ends in where `max_steps` stopped it."""
+
 _PEAKS = 0.555
 """Sarle's bimodality of an even spread: more is more than one peak."""
 
@@ -80,7 +83,7 @@ def _accuracies(panel: Panel, fit: dawid_skene.Fit, n_min: int) -> list[Row]:
     for i, name in enumerate(panel.names):
         low = bool(lower[i] <= commonest and accuracy[i] < usual)
         note = "not surely better than always naming the commonest label" if low else "ok"
-        note = note if fit.converged else f"{note}; EM not at its end: no clear maximum"
+        note += "" if fit.converged else NOT_AT_END
         rows.append(
             _row(
                 f"{name}{panel.suffix}", int(n[i]), panel.number, note=note if enough[i] else "insufficient",
@@ -115,11 +118,15 @@ def _disputed(panel: Panel, names: Mapping[int, str], parameters: Mapping[str, f
     apart = 1 - (counts * (counts - 1)).sum(axis=1)[judged] / (m * (m - 1))[judged]
     spread = float(np.sort((apart - apart.mean()) ** 2).sum())
     mean, n = float(np.sort(apart).sum() / len(judged)), len(judged)
-    half = intervals.Z * float(np.sqrt(spread / (n * (n - 1)))) if n > 1 else None
-    whole = _row(f"all items{panel.suffix}", n, panel.number, value=mean)
-    if half is not None:
-        whole |= {"lower": max(mean - half, 0.0), "upper": min(mean + half, 1.0)}
+    half = intervals.Z * float(np.sqrt(spread / (n * (n - 1)))) if n > 1 else 0.0
+    # Items that do not vary at all tell as much as n answers to one question.
+    lower, upper = (mean - half, mean + half) if half > 0 else intervals.wilson(mean, n)
     fit = _fit(panel, parameters["max_steps"])
+    stopped = "" if fit.converged else NOT_AT_END
+    whole = _row(
+        f"all items{panel.suffix}", n, panel.number, note=f"ok{stopped}",
+        value=mean, lower=float(max(lower, 0.0)), upper=float(min(upper, 1.0)),
+    )  # fmt: skip
     ordered = np.sort(fit.truth[judged], axis=1)
     margin = ordered[:, -1] - (ordered[:, -2] if k > 1 else 0.0)
     n_listed = min(int(parameters["max_rows"]), int(np.ceil(parameters["top"] * n)))
@@ -130,11 +137,12 @@ def _disputed(panel: Panel, names: Mapping[int, str], parameters: Mapping[str, f
     for place in listed[apart[listed] > 0]:
         item = int(judged[place])
         p = min(1.0, _p_value(panel, fit, item) * n / n_listed)
+        lower, upper = intervals.wilson(apart[place], m[item] // 2)
         rows.append(
             _row(
                 f"item {names[item + panel.first_item]}{panel.suffix}", int(m[item]), panel.number,
-                note=_described(counts[item], panel.scale, float(margin[place])),
-                value=float(apart[place]), flagged=True, p=p,
+                note=_described(counts[item], panel.scale, float(margin[place])) + stopped,
+                value=float(apart[place]), lower=float(lower), upper=float(upper), flagged=True, p=p,
             )
         )  # fmt: skip
     return rows

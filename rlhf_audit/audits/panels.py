@@ -18,7 +18,7 @@ Indices = npt.NDArray[np.int32]
 _PIECE = np.uint64(2**26 - 1)
 """So many bits of a hash are added up exactly as floats, for up to 2^27 ratings."""
 
-_AT_ONCE = 500_000
+_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ class Panel:
 
 
 def panels(table: pa.Table) -> Iterator[Panel]:
-    """Yield each panel of ``panel, rater, item, value, rater_id, suffix``, its texts in one row a rater."""
+    """Yield each panel of ``panel, rater, item, value, rater_id, suffix``, its texts in one row a rater.
+
+    Without ``suffix`` it is empty.
+    """
     numbers = table["panel"].to_numpy()
     for number in np.flatnonzero(np.bincount(numbers)):
         own = numbers == number
@@ -74,7 +77,7 @@ def _panel(number: int, table: pa.Table) -> Panel:
     )
     return Panel(
         number=number,
-        suffix=named["suffix"][0].as_py(),
+        suffix=named["suffix"][0].as_py() if "suffix" in named.column_names else "",
         raters=rank[rater],
         items=items,
         labels=labels,

@@ -1,19 +1,45 @@
 """What several audits read: each a SELECT of its own on the consented views, in sql/prepared/.
 
-An engine keeps them as tables, once for all audits; in a shell they are plain views.
+An engine keeps most as tables, once for all audits; in a shell they are plain views.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from importlib import resources
 
-_IN_ORDER = ("answers", "items", "labels", "totals", "ratings", "rater_groups")
-"""Each reads those before it."""
+_CHAIN = ("answers", "numbered", "items", "labels", "totals", "ratings")
+"""Each reads some of those before it."""
+_ON_RATINGS = ("rater_groups", "compositions", "same_answers")
+"""Each reads the last of the chain, and none of the others here."""
 
-_BY_RATER = frozenset({"answers", "labels", "ratings"})
 
-_SPENDS = {"ratings": ("labels", "totals")}
+class Parts(StrEnum):
+    """How a table may be made in pieces: of what each row follows from rows of the same."""
+
+    WHOLE = "whole"
+    RATERS = "rater_id"
+    ITEMS = "item"
+    BLOCKS = "block"
+    """Each of so many items, by their numbers: for what is counted over the items."""
+
+
+BLOCK = 250_000
+"""Items of a block, as the SQL has it."""
+
+_PARTS = {
+    "items": Parts.ITEMS,
+    "labels": Parts.RATERS,
+    "totals": Parts.ITEMS,
+    "ratings": Parts.RATERS,
+    "compositions": Parts.BLOCKS,
+    "same_answers": Parts.BLOCKS,
+}
+
+_NOT_KEPT = frozenset({"answers"})
+
+_SPENDS = {"items": ("numbered",), "ratings": ("labels", "totals")}
 
 
 @dataclass(frozen=True)
@@ -22,14 +48,15 @@ class Prepared:
 
     Attributes:
         sql: The file: a comment that explains the columns, and one SELECT.
-        by_rater: A rater's rows follow from those that it reads of the same rater (and from what is not by
-            rater): it may be made in pieces, some raters at a time.
+        kept: It is worth a table: others read it more often than it takes to write it.
+        parts: How it may be made in pieces.
         spends: What nobody reads any more once this is made.
     """
 
     name: str
     sql: str
-    by_rater: bool = False
+    kept: bool = True
+    parts: Parts = Parts.WHOLE
     spends: tuple[str, ...] = ()
 
 
@@ -41,18 +68,20 @@ def load() -> dict[str, Prepared]:
         name: Prepared(
             name,
             (folder / f"{name}.sql").read_text("utf-8").strip(),
-            name in _BY_RATER,
+            name not in _NOT_KEPT,
+            _PARTS.get(name, Parts.WHOLE),
             _SPENDS.get(name, ()),
         )
-        for name in _IN_ORDER
+        for name in (*_CHAIN, *_ON_RATINGS)
     }
 
 
 def needed(reads: Iterable[str]) -> tuple[Prepared, ...]:
     """Return what must be made before a SELECT that reads these views, in order."""
-    names = set(reads) & set(_IN_ORDER)
-    last = max((_IN_ORDER.index(name) for name in names), default=-1)
-    return tuple(list(load().values())[: last + 1])
+    names = set(reads)
+    beside = [name for name in _ON_RATINGS if name in names]
+    last = len(_CHAIN) if beside else max((_CHAIN.index(name) + 1 for name in names & {*_CHAIN}), default=0)
+    return tuple(load()[name] for name in (*_CHAIN[:last], *beside))
 
 
 def script() -> str:

@@ -6,9 +6,8 @@ Parquet files that the ledger names, through the very text of log/views.sql: one
 """
 
 import contextlib
-import os
 import re
-import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,33 +15,26 @@ from typing import Any
 
 import pyarrow as pa
 
-from rlhf_audit.audits import dialect
+from rlhf_audit.audits import dialect, spark_session
 from rlhf_audit.audits.prepared import Prepared
-from rlhf_audit.errors import DamagedError, UsageError
+from rlhf_audit.errors import UsageError
 from rlhf_audit.log import view_sql, viewed, views
 from rlhf_audit.log.store import Log
 
-_BY_SPARK = ("episodes", "steps", "feedback", "usable", "usable_for_training", "usable_for_audit")
+_BY_SPARK = (
+    "episodes",
+    "steps",
+    "feedback",
+    "consented",
+    "usable",
+    "usable_for_training",
+    "usable_for_audit",
+    "skips_for_audit",
+)
 """Views of log/views.sql that read sealed files, each after those that it reads."""
 
 _TYPES = {"VARCHAR": "string", "TIMESTAMPTZ": "timestamp", "DOUBLE[]": "array<double>"}
 """Spark's names of DuckDB's types, where they differ."""
-
-_LEAST_PARTS = 4
-"""Into how many parts rows are shuffled, at the least."""
-
-_SETTINGS = {
-    "spark.ui.enabled": "false",
-    "spark.sql.session.timeZone": "UTC",
-    # A cast or a division that fails is NULL, as in DuckDB's TRY_CAST; `dialect` sees to infinities.
-    "spark.sql.ansi.enabled": "false",
-    # `rater_id` comes from the folders' names: a text, whatever it looks like.
-    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
-    # What is shuffled through temporary files is people's answers.
-    "spark.io.encryption.enabled": "true",
-    "spark.log.level": "ERROR",
-    "spark.ui.showConsoleProgress": "false",
-}
 
 
 class SparkEngine:
@@ -54,8 +46,8 @@ class SparkEngine:
         master: Spark's name of where to run.
 
     Raises:
-        UsageError: The extra is not installed, there is no Java, or the log is sealed.
-        DamagedError: No cluster answers there.
+        UsageError: The log is sealed, the extra or Java is not installed, or ``master`` is no name of one.
+        DamagedError: No cluster answers there, or it gives no worker.
         LogError: The log can't be read.
 
     Determinism:
@@ -64,9 +56,10 @@ class SparkEngine:
 
     def __init__(self, log: Log, as_of: datetime, master: str) -> None:
         _check(log)
+        spark_session.check(master)
         self._connection = views.connect(log, as_of)
         try:
-            self._spark = _session(master)
+            self._spark = spark_session.start(master)
         except BaseException:
             self._connection.close()
             raise
@@ -90,7 +83,9 @@ class SparkEngine:
 
     def close(self) -> None:
         """Give the cluster back."""
-        self._spark.stop()
+        with warnings.catch_warnings(action="ignore"):
+            # Of a Java process that was stopped together with this one.
+            self._spark.stop()
         self._connection.close()
 
     def prepare(self, one: Prepared) -> None:
@@ -122,10 +117,11 @@ class SparkEngine:
         from pyspark.errors import PySparkException
 
         try:
-            yield
+            with spark_session.watched(self._spark):
+                yield
         except (PySparkException, Py4JError) as error:
-            # Where all files are whole it is a bug in the audit.
-            raise views.damaged_file(self._connection) or error from error
+            # Where all files are whole, and Spark goes on, it is a bug in the audit.
+            raise views.damaged_file(self._connection) or spark_session.told(error) or error from error
 
     def _frame(self, sql: str) -> Any:
         for name in sorted(dialect.tables(sql) - self._made):
@@ -240,46 +236,3 @@ def _check(log: Log) -> None:
             needed="a log that `init` made without --sealed; keys never leave this machine",
             fix="leave --engine spark out",
         )
-    try:
-        import pyspark
-        import sqlglot  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "the engine spark is not installed",
-            seen=f"no module {error.name}",
-            needed="the extra spark: PySpark and sqlglot",
-            fix="pip install 'rlhf-audit[spark]'",
-        ) from error
-    del pyspark
-    home = os.environ.get("JAVA_HOME")
-    if not shutil.which("java") and not (home and (Path(home) / "bin" / "java").exists()):
-        raise UsageError(
-            "the engine spark needs Java",
-            seen="no program java, and no JAVA_HOME that has one",
-            needed="Java 17",
-            fix="apt install openjdk-17-jre-headless",
-        )
-
-
-def _session(master: str) -> Any:
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
-    from pyspark.sql import SparkSession
-
-    builder = SparkSession.builder.master(master).appName("rlhf-audit")
-    for name, value in _SETTINGS.items():
-        builder = builder.config(name, value)
-    try:
-        spark = builder.getOrCreate()
-        parallel = spark.sparkContext.defaultParallelism
-    except (PySparkException, Py4JError) as error:
-        raise DamagedError(
-            "Spark could not be started",
-            seen=str(error).strip().split("\n")[0][:160],
-            needed=f"a Spark master at {master!r}, of the same version as PySpark here",
-            fix="--master 'local[*]', to run on this machine",
-        ) from error
-    spark.conf.set(
-        "spark.sql.shuffle.partitions", str(max(_LEAST_PARTS, 2 * parallel if parallel > 1 else 1))
-    )
-    return spark

@@ -87,7 +87,7 @@ def run(
     if print_sql:
         return _print_sql(log, ids or None, overrides, as_json)
     with _console.Progress() as progress, remote.telling(log) if far else nullcontext():
-        where = master or "local[*]" if engine == "spark" else None
+        where = ("local[*]" if master is None else master) if engine == "spark" else None
         results = _results(log, where, ids or None, overrides, progress.show)
         results = (*results, *_influence(log, influence or [], results, progress))
     text = "\n\n".join([*map(_told, results), *_in_all(results)])
@@ -158,6 +158,7 @@ def _run(
     from rlhf_audit.log import views
 
     if master is not None:
+        progress("Spark, which takes a while to start")
         with spark.SparkEngine(log, log.clock.now(), master) as engine:
             return runner.run_on(engine, ids, overrides, progress)
     once = runner.reads_answers(ids)

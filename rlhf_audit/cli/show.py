@@ -1,16 +1,15 @@
 """``show``: list what a log holds."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Annotated, Any
 
 import typer
 
-from rlhf_audit.cli import _console, _tables
+from rlhf_audit.cli import _console, _feedback_rows, _tables
 from rlhf_audit.cli._options import AsJson, LogPath, open_log
-from rlhf_audit.errors import LogError, UsageError, near
+from rlhf_audit.errors import UsageError, near
 from rlhf_audit.log.store import Log
 
 EXAMPLE = "rlhf-audit show study feedback --session s-0001"
@@ -178,108 +177,7 @@ def _withdrawals(log: Log, wanted: _Wanted) -> list[Row]:
 
 
 def _feedback(log: Log, wanted: _Wanted) -> list[Row]:
-    """Return each row with what was done in words: an undo and a skip look alike in the file."""
-    found = _query(log, _FEEDBACK, wanted)
-    undone, taken_back = _undone(found)
-    told = _actions(log, found)
-    shown = []
-    for row, (action, meaning) in zip(found, told, strict=True):
-        place = (row["session_id"], row["row"])
-        plain = ("session_id", "row", "rater_id", "episode_id", "step")
-        shown.append(
-            {name: row[name] for name in plain}
-            | {
-                "action": action,
-                "action_meaning": meaning,
-                "did": _did(row, place in undone),
-                "stands": place not in undone | taken_back,
-                "latency_s": row["latency_s"],
-                "answered_at": row["answered_at"],
-            }
-        )
-    return shown
-
-
-def _undone(rows: Sequence[Row]) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
-    """Return the session and number of each row that takes another back, and of those taken back."""
-    from rlhf_audit.log import reader
-
-    undone, taken_back = set(), set()
-    for session_id, own in _by_session(rows):
-        for number in reader.undos((row["kind"], row["supersedes"]) for row in own):
-            undone.add((session_id, number))
-            taken_back.add((session_id, own[number]["supersedes"]))
-    return undone, taken_back
-
-
-def _by_session(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    groups = groupby(rows, key=lambda row: str(row["session_id"]))
-    return [(session_id, list(own)) for session_id, own in groups]
-
-
-def _actions(log: Log, rows: Sequence[Row]) -> list[tuple[Any, str]]:
-    """Return each rated action, as JSON can say it, and in words."""
-    from rlhf_audit.log import reader
-    from rlhf_audit.meanings import action_in_words
-    from rlhf_audit.spaces.holding import holds
-
-    acted = {name: reader.session_facts(log, name)["env"] for name in {row["acted_in"] for row in rows}}
-    read = _read_actions(log, rows, acted)
-    found = []
-    for row in rows:
-        env = acted[row["acted_in"]]
-        action = read.get((row["episode_id"], row["step"]), row["action"])
-        if action is None or not holds(env["action_space"], action):
-            raise LogError(
-                f"a step that {row['session_id']} rates can't be read",
-                seen=f"action {action} at step {row['step']} of {row['episode_id']}",
-                needed=_needed(env["action_space"]),
-                fix="rlhf-audit verify LOG",
-            )
-        said = action_in_words(env["env_id"], env["action_space"], action)
-        found.append((_plain(action), said))
-    return found
-
-
-def _read_actions(
-    log: Log, rows: Sequence[Row], acted: Mapping[str, Mapping[str, Any]]
-) -> dict[tuple[str, int], Any]:
-    """Return the actions that the view of all steps doesn't hold: those that are no single whole number."""
-    from rlhf_audit.log import reader, recorded
-
-    wanted = {(row["episode_id"], row["step"]) for row in rows if row["action"] is None}
-    sessions = {row["acted_in"] for row in rows if row["action"] is None}
-    found = {}
-    for name in sorted(sessions):
-        if acted[name]["action_space"]["type"] == "Discrete":
-            continue
-        for episode in recorded.episodes(log, reader.session_facts(log, name)):
-            for number in range(len(episode.columns)):
-                if (episode.episode_id, number) in wanted:
-                    found[episode.episode_id, number] = episode.columns.actions[number]
-    return found
-
-
-def _needed(space: Mapping[str, Any]) -> str:
-    if space["type"] == "Discrete":
-        return f"an action from {space['start']} to {space['start'] + space['n'] - 1}"
-    return f"an action of its {space['type']} space"
-
-
-def _plain(action: Any) -> Any:
-    if isinstance(action, Mapping):
-        return {name: _plain(member) for name, member in action.items()}
-    if isinstance(action, tuple):
-        return [_plain(member) for member in action]
-    return action.tolist() if hasattr(action, "tolist") else action
-
-
-def _did(row: Mapping[str, Any], undo: bool) -> str:
-    if undo:
-        return f"took back row {row['supersedes']}"
-    if row["kind"] == "skip":
-        return "skipped"
-    return {1.0: "yes", 0.0: "no"}.get(row["value"], f"{row['kind']} {row['value']}")
+    return _feedback_rows.told(log, _query(log, _FEEDBACK, wanted))
 
 
 _LISTS: dict[str, Callable[[Log, _Wanted], list[Row]]] = {
@@ -305,7 +203,7 @@ def _text(what: str, rows: Sequence[Row]) -> str:
         return f"{_table(rows)}\n\n{_summary(rows)}"
     # What is the same in every row of a session is said once.
     parts = []
-    for session_id, own in _by_session(rows):
+    for session_id, own in _feedback_rows.by_session(rows):
         said = {"session_id", "rater_id", "action"}
         shown = [{name: value for name, value in row.items() if name not in said} for row in own]
         parts.append(f"{session_id}, by {own[0]['rater_id']}\n{_table(shown)}")

@@ -25,7 +25,7 @@ _PARTS = 1000
 _PAIRS = 20_000_000
 """Pairs of ratings above which the raters' pairs are counted in a random part of the items."""
 
-_AT_ONCE = 500_000
+_AT_ONCE = 100_000
 """Ratings that are looked at together: what is kept of them is sums."""
 
 

@@ -25,6 +25,9 @@ MOST_STEPS = 100_000
 _NEVER = 1e-300
 """Stands for a probability of 0, whose logarithm there is none of."""
 
+_AT_ONCE, _ROWS = 100_000, 1_000_000
+"""Items that are compared together; rows that are counted together."""
+
 _FEWER = 0.5
 """Share of different rows up to which equal rows are worth putting together."""
 
@@ -155,16 +158,20 @@ def _answers(
     width = n_raters * n_labels
     code = items.astype(np.int64)
     code *= width
-    code += raters.astype(np.int64) * n_labels + labels
+    for start in range(0, len(code), _ROWS):
+        own = slice(start, start + _ROWS)
+        code[own] += raters[own].astype(np.int64) * n_labels + labels[own]
     code.sort()
-    lengths = np.bincount(code // width, minlength=n_items)
+    lengths = np.zeros(n_items, np.int64)
+    for start in range(0, len(items), _ROWS):
+        lengths += np.bincount(items[start : start + _ROWS], minlength=n_items)
     code %= width
     columns = code.astype(np.int32)
     del code
     answered = np.flatnonzero(lengths)
     starts = np.concatenate([[0], np.cumsum(lengths[answered])])
     given = sparse.csr_matrix(
-        (np.ones(len(columns)), columns, starts), shape=(len(answered), width), copy=False
+        (np.ones(len(columns), np.int8), columns, starts), shape=(len(answered), width), copy=False
     )
     row_of = np.full(n_items, -1)
     first, inverse, weight = _alike(columns, starts[:-1], width)
@@ -173,6 +180,7 @@ def _answers(
     else:
         inverse, weight = np.arange(len(answered)), np.ones(len(answered), np.int64)
     row_of[answered] = inverse
+    given = given.astype(np.float64)
     return _Answers(given, given.T, weight.astype(np.float64), row_of)
 
 
@@ -184,7 +192,11 @@ def _alike(columns: npt.NDArray[np.int32], starts: Indices, width: int) -> tuple
     if not len(starts):
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
     bits = np.random.Generator(np.random.Philox(0)).integers(0, 2**64, width, np.uint64)
-    marks = np.add.reduceat(bits[columns], starts)
+    marks = np.empty(len(starts), np.uint64)
+    for row in range(0, len(starts), _AT_ONCE):
+        own = starts[row : row + _AT_ONCE]
+        end = starts[row + _AT_ONCE] if row + _AT_ONCE < len(starts) else len(columns)
+        marks[row : row + _AT_ONCE] = np.add.reduceat(bits[columns[own[0] : end]], own - own[0])
     _, first, inverse, weight = np.unique(marks, return_index=True, return_inverse=True, return_counts=True)
     return first.astype(np.int64), inverse.reshape(-1).astype(np.int64), weight.astype(np.int64)
 

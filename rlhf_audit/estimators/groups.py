@@ -18,7 +18,8 @@ Mask = npt.NDArray[np.bool_]
 
 LEAST_ACROSS = 0.05
 """Cross-replication reliability below which nothing can be divided by it (ours)."""
-_AT_ONCE = 250
+_AT_ONCE, _IN_CACHE = 250, 32
+"""Permutations at a time; and of tables of all items."""
 _SAME = 1e-12
 _AT_LEAST, _CLEARLY_NOT = 500, 0.1
 """After so many random groups no more are drawn where a larger share than this is as far off (ours)."""
@@ -131,7 +132,7 @@ class Panel:
         value, n_items = self._index(own[:, None].astype(float))
         draws = generator(0, "group cohesion", self._key, int(own.sum()))
         moved, beyond = np.empty(0), 0
-        for size in _sizes(permutations) if np.isfinite(value[0]) else ():
+        for size in _sizes(permutations, _IN_CACHE) if np.isfinite(value[0]) else ():
             drawn = self._index(draws.permuted(np.tile(own, (size, 1)), axis=1).T.astype(float))[0]
             moved = np.concatenate([moved, drawn[np.isfinite(drawn)]])
             if not len(moved):
@@ -152,35 +153,44 @@ class Panel:
             whole - part for whole, part in zip(self._whole, (m, s, q), strict=True)
         )
         with np.errstate(divide="ignore", invalid="ignore"):
-            across = _across((m, s, q), (others, s_others, q_others))
+            shared = ((m > 0) & (others > 0)).astype(float)
+            across = _across((m, s, q), (others, s_others, q_others), shared)
             index = _alpha(m, s, q) / np.where(across >= LEAST_ACROSS, across, np.nan)
-        return index, ((m > 0) & (others > 0)).sum(axis=0)
+        return index, shared.sum(axis=0)
 
 
-def _sizes(permutations: int) -> list[int]:
-    return [min(_AT_ONCE, permutations - start) for start in range(0, permutations, _AT_ONCE)]
+def _sizes(permutations: int, at_once: int) -> list[int]:
+    return [min(at_once, permutations - start) for start in range(0, permutations, at_once)]
+
+
+def _sum(one: Array, other: Array) -> Array:
+    """Return the sums of the products, column by column."""
+    sums: Array = np.einsum("ij,ij->j", one, other)
+    return sums
 
 
 def _alpha(m: Array, s: Array, q: Array) -> Array:
     """Return Krippendorff's alpha of each column, squared differences, from an item's counts and sums."""
-    paired = m >= 2
-    m, s, q = (np.where(paired, part, 0) for part in (m, s, q))
-    n, total, squares = m.sum(axis=0), s.sum(axis=0), q.sum(axis=0)
-    observed = np.where(paired, 2 * (m * q - s * s) / np.where(paired, m - 1, 1), 0).sum(axis=0) / n
+    paired = (m >= 2).astype(float)
+    n, total, squares = (_sum(paired, part) for part in (m, s, q))
+    observed = 2 * _sum(paired / np.maximum(m - 1, 1), m * q - s * s) / n
     expected = 2 * (n * squares - total * total) / (n * (n - 1))
     alpha: Array = 1 - observed / expected
     return alpha
 
 
-def _across(one: tuple[Array, Array, Array], other: tuple[Array, Array, Array]) -> Array:
+def _across(one: tuple[Array, Array, Array], other: tuple[Array, Array, Array], shared: Array) -> Array:
     """Return the cross-replication reliability of each column: Wong et al. 2021, equations 9 and 10."""
-    shared = (one[0] > 0) & (other[0] > 0)
-    m1, s1, q1 = (np.where(shared, part, 0) for part in one)
-    m2, s2, q2 = (np.where(shared, part, 0) for part in other)
-    n1, n2 = m1.sum(axis=0), m2.sum(axis=0)
-    apart = (m2 * q1 + m1 * q2 - 2 * s1 * s2) * (m1 + m2) / np.where(shared, m1 * m2, 1)
-    observed = apart.sum(axis=0) / (n1 + n2)
-    sums = [part.sum(axis=0) for part in (s1, q1, s2, q2)]
-    expected = (n2 * sums[1] + n1 * sums[3] - 2 * sums[0] * sums[2]) / (n1 * n2)
+    (m1, s1, q1), (m2, s2, q2) = one, other
+    n1, total1, squares1 = (_sum(shared, part) for part in one)
+    n2, total2, squares2 = (_sum(shared, part) for part in other)
+    apart = m2 * q1
+    apart += m1 * q2
+    apart -= 2 * s1 * s2
+    # (m1 + m2) / (m1 m2), where both have rated.
+    weight = shared / np.maximum(m1, 1)
+    weight += shared / np.maximum(m2, 1)
+    observed = _sum(apart, weight) / (n1 + n2)
+    expected = (n2 * squares1 + n1 * squares2 - 2 * total1 * total2) / (n1 * n2)
     across: Array = 1 - observed / expected
     return across

@@ -6,6 +6,7 @@ return statistic and degrees of freedom, ``(n_tables,)`` each; both are 0 where 
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 Array = npt.NDArray[np.float64]
 
@@ -63,6 +64,39 @@ def rater_bias(tables: Array) -> tuple[Array, Array]:
     b, c = higher(tables)
     differ = b + c
     return (b - c) ** 2 / np.where(differ > 0, differ, 1), (differ > 0).astype(np.float64)
+
+
+def largest_margin(tables: Array) -> tuple[Array, Array, Array]:
+    """Return the largest difference of a label's share, without sign, and its ends: see ``_largest``."""
+    both = np.einsum("pkk->pk", tables)
+    one, other = tables.sum(axis=2) - both, tables.sum(axis=1) - both
+    return _largest(one, other, tables.sum(axis=(1, 2)))
+
+
+def largest_mirrored(tables: Array) -> tuple[Array, Array, Array]:
+    """Return the largest difference of two mirrored cells' shares, and its ends: see ``_largest``."""
+    upper = np.triu_indices(tables.shape[1], 1)
+    one, other = tables[:, upper[0], upper[1]], tables[:, upper[1], upper[0]]
+    return _largest(one, other, tables.sum(axis=(1, 2)))
+
+
+def _largest(one: Array, other: Array, n: Array) -> tuple[Array, Array, Array]:
+    """Return the largest of several |one - other| / n, and an interval that holds whichever is the largest.
+
+    Each difference has the interval of one of paired shares, at 1 - .05 / k (Bonferroni), of those k in which
+    anything was counted; the largest lies between the highest of the lower ends and the highest of the upper.
+
+    Args:
+        one: ``(n_tables, k)`` counts.
+        other: As ``one``.
+        n: ``(n_tables,)`` of how many.
+    """
+    size = np.abs(one - other) / n[:, None]
+    spread = np.maximum((one + other) / n[:, None] - size**2, 0)
+    k = ((one + other) > 0).sum(axis=1)
+    half = stats.norm.isf(0.025 / np.maximum(k, 1))[:, None] * np.sqrt(spread / n[:, None])
+    lower, upper = np.maximum(size - half, 0).max(axis=1), np.minimum(size + half, 1).max(axis=1)
+    return size.max(axis=1), lower, upper
 
 
 def higher(tables: Array) -> tuple[Array, Array]:

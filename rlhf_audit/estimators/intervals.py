@@ -9,7 +9,7 @@ Array = npt.NDArray[np.float64]
 Z = float(stats.norm.ppf(0.975))
 
 
-def wilson(share: Array, n: Array) -> tuple[Array, Array]:
+def wilson(share: Array | float, n: Array | float) -> tuple[Array, Array]:
     """Return the 95 per cent interval of a share of ``n``, which need not be whole.
 
     References:

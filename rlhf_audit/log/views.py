@@ -20,6 +20,15 @@ from rlhf_audit.log import at_hand, encryption, keys, reader, remote, view_sql, 
 from rlhf_audit.log.layout import SEALED, Layout
 from rlhf_audit.log.store import Log
 
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "threads": 1,
+    "temp_directory": "",
+    # What a query took is given back after it: by default half a gigabyte is held for the next.
+    "allocator_background_threads": True,
+    "allocator_flush_threshold": "16MB",
+    "allocator_bulk_deallocation_flush_threshold": "64MB",
+}
+
 
 def connect(
     log: Log, as_of: datetime, *, read_once: bool = False, progress: Callable[[str], None] | None = None
@@ -47,7 +56,7 @@ def connect(
 def _connected(
     log: Log, as_of: datetime, read_once: bool, progress: Callable[[str], None] | None
 ) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(":memory:", config={"threads": 1, "temp_directory": ""})
+    connection = duckdb.connect(":memory:", config=_CONFIG)
     try:
         # Only what the views read: the keys are not among it.
         allowed = ", ".join(view_sql.quoted(str(folder.resolve()) + "/") for folder in _readable(log))

@@ -157,6 +157,12 @@ SELECT s.session_n, e.* FROM episode_rows e JOIN sessions s USING (session_id);
 
 CREATE VIEW steps AS SELECT * FROM step_rows;
 
+-- The right labels that came with ratings collected elsewhere: see exchange/ratings.py.
+CREATE VIEW gold AS
+SELECT episode_id, step, TRY_CAST(info->>'gold' AS DOUBLE) AS value
+FROM steps
+WHERE env_id = 'rated-elsewhere' AND info <> '{}';
+
 CREATE VIEW feedback AS
 SELECT f.rater_id, s.session_n, f.* EXCLUDE (rater_id), f.episode_id || ':' || f.step AS item
 FROM feedback_rows f JOIN sessions s USING (session_id, rater_id);

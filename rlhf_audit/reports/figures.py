@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from rlhf_audit.reports.document import is_insufficient, subject_raters
 from rlhf_audit.reports.forest import MOST_DRAWN, MOST_LABELLED, MOST_NAMED, Mark, Scale, forest
-from rlhf_audit.reports.guidance import Topic
+from rlhf_audit.reports.guidance import Topic, in_short
 from rlhf_audit.reports.svg import BAND, BLUE, FAINT, GREEN, INK, OLIVE, ORANGE, PINK, Figure, draw, plain
 
 Row = Mapping[str, Any]
@@ -25,6 +25,7 @@ MOST_LINES = 5
 _MOST_FAINT_LINES = 40
 _LEAST_IN_BIN = 3
 _LONGEST = 28
+_LONGEST_AXIS = 110
 _LINES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", "-"))
 _LINE_COLOURS = (ORANGE, BLUE, GREEN, PINK, OLIVE)
 
@@ -61,7 +62,7 @@ def intervals(uid: str, audit: Mapping[str, Any], topic: Topic, scripted: Collec
     limits = topic.limits(audit["parameters"])
     lowest, highest = (row["value"] for row in (shown[-1], shown[0]))
     near = [limit for limit in limits if lowest - 1 <= limit <= highest + 1]
-    scale = Scale(_wrapped(audit["measures"] or "value of the statistic"), topic.neutral, near)
+    scale = Scale(_axis(audit), topic.neutral, near)
     flagged = [row for row in shown if row["flagged"]]
     spoken = ", ".join(f"{named(row['subject'], scripted)} at {row['value']:.2f}" for row in flagged[:12])
     more = f" and {len(flagged) - 12} more" if len(flagged) > 12 else ""
@@ -271,5 +272,8 @@ def _chance(row: Row) -> tuple[float, float]:
     return (1.0 if chance is None else chance, -abs(row["value"]))
 
 
-def _wrapped(axis: str) -> list[str]:
-    return textwrap.wrap(plain(axis, 110), 42)[:3]
+def _axis(audit: Mapping[str, Any]) -> list[str]:
+    """Return what the value is, in at most three lines; in short where the whole does not fit."""
+    whole = audit["measures"] or "value of the statistic"
+    said = whole if len(whole) <= _LONGEST_AXIS else in_short(audit["id"]) or whole
+    return textwrap.wrap(plain(said, _LONGEST_AXIS), 42)[:3]

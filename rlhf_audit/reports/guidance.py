@@ -158,6 +158,13 @@ _TOPICS = (
         neutral=0.0,
         apart=True,
     ),
+    Topic(
+        ("gold",),
+        "Look at the answers that contradict the known labels: is the rater wrong, or the label? Explain the"
+        " task again, with these items as examples, before leaving anyone out.",
+        # Of the others' share, which is another for each rater.
+        compared=(),
+    ),
     Topic(("fatigue", "tire"), _SHORTER, neutral=0.0),
     Topic(("central", "extreme_use"), "Show examples of both ends of the scale, and ask again.", neutral=1.0),
     Topic(
@@ -231,6 +238,46 @@ _TOPICS = (
         Picture.AGREEMENT,
     ),
 )
+
+
+_IN_SHORT: Mapping[str, str] = {
+    "constant_rater": "share of one and the same answer",
+    "random_rater": "correlation with the others",
+    "too_fast": "share of answers given too fast",
+    "straight_lining": "changes of answer, of those to be expected",
+    "central_tendency": "spread of the answers, of the usual one",
+    "action_bias": "answers to this action against those to others",
+    "severity": "answers above the others' by",
+    "drift": "shift from first to last answer",
+    "fatigue": "rise of the disagreement, first to last",
+    "fatigue_onset": "rise of the disagreement at one point",
+    "anchoring": "correlation with the answer before",
+    "halo": "correlation between criteria",
+    "position_bias": "chance to prefer what is shown first",
+    "tie_excess": "share left undecided",
+    "gold_accuracy": "share right, where that is known",
+    "rasch_severity": "severity in logits",
+    "rater_fit": "surprise, of the usual one",
+    "pairwise_kappa": "agreement (kappa)",
+    "marginal_homogeneity": "difference in how often a label is given",
+    "truth_inference": "accuracy",
+    "copying": "share of equal answers beyond honest ones",
+    "duplicate_raters": "share of the very same answers",
+    "intra_rater": "agreement with oneself (kappa)",
+    "group_bias": "answers above the others' by",
+    "simpson": "answers above the others' by",
+    "policy_share": "share of the training rows",
+}
+"""What a row's value is, in words that stand before it."""
+
+
+def in_short(audit_id: str) -> str:
+    """Return what an audit's values are in a few words; nothing for what counts, or is named by its subject.
+
+    >>> in_short("too_fast"), in_short("novel")
+    ('share of answers given too fast', '')
+    """
+    return _IN_SHORT.get(audit_id, "")
 
 
 def topic(audit_id: str) -> Topic:

@@ -191,6 +191,7 @@ def _environment() -> Environment:
         "whole": words.whole,
         "many": words.many,
         "prose": _prose,
+        "in_short": guidance.in_short,
         "tally": _tally,
         "figure": _figure,
     }

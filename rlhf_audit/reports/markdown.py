@@ -56,6 +56,10 @@ def _prose(text: str) -> str:
     return "".join(f"`{part}`" if odd % 2 else safe(part) for odd, part in enumerate(parts))
 
 
+def _measured(audit_id: str, row: Row) -> str:
+    return safe(f"{guidance.in_short(audit_id)} {told(row)}")
+
+
 def _first(document: Mapping[str, Any], page: Front) -> Iterator[str]:
     summary = document["summary"]
     found, audits = summary["n_findings"], many(summary["n_audits"], "audit")
@@ -74,18 +78,17 @@ def _first(document: Mapping[str, Any], page: Front) -> Iterator[str]:
     for one in page.raters:
         also = ", ".join(safe(other["title"]) + " (follows)" * other["follows"] for other in one["also"])
         also = f" Also: {also}." if also else ""
-        yield (
-            f"- {safe(one['rater_id'])}: {safe(one['title'])}: {safe(told(one['row']))}; {sure(one['row'])}."
-            + (f"{also} {_prose(one['advice'])}")
-        )
+        said = f"{_measured(one['audit'], one['row'])}; {sure(one['row'])}.{also} {_prose(one['advice'])}"
+        yield f"- {safe(one['rater_id'])}: {safe(one['title'])}: {said}"
     if page.n_raters > len(page.raters):
         yield f"- and {page.n_raters - len(page.raters)} more in report-findings.csv"
     if page.others:
         yield "\n**About no single rater**\n"
     for one in page.others:
         row = one["general"]
-        yield f"- {safe(one['title'])}: {safe(row['subject'])}: {safe(told(row))}; {sure(row)}." + (
-            f" {_prose(one['advice'])}"
+        yield (
+            f"- {safe(one['title'])}: {safe(row['subject'])}: {_measured(one['audit'], row)}; {sure(row)}."
+            + (f" {_prose(one['advice'])}")
         )
 
 

@@ -9,6 +9,7 @@ from statistics import mean, variance
 from typing import Any
 
 import audit_oracle
+import audit_oracle_gold
 import audit_oracle_pairs
 import audit_panel
 import numpy as np
@@ -300,6 +301,7 @@ CASE_ORACLES: dict[str, Callable[[Path], dict[str, Expected]]] = {
     "copying": on_ratings(audit_oracle_pairs.copying),
     "duplicate_raters": on_ratings(audit_oracle_pairs.duplicate_raters),
     "intra_rater": on_ratings(audit_oracle_pairs.intra_rater),
+    "gold_accuracy": audit_oracle_gold.gold_accuracy,
     "policy_share": policy_share,
     "use_without_consent": use_without_consent,
     "terms_changed": terms_changed,

@@ -4,11 +4,11 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from statistics import median
 from typing import Any
 
 import numpy as np
 from audit_oracle import Expected, Z, around, by_item, last_ratings
+from audit_oracle_truth import item_controversy, truth_inference
 from scipy import stats
 
 Rows = Sequence[Mapping[str, Any]]
@@ -264,140 +264,29 @@ def marginal_homogeneity(rows: Rows) -> dict[str, Expected]:
         df = max(len(moved) - 1, 1)
         cells = [(count[k, j], count[j, k]) for k, j in combinations(labels, 2) if count[k, j] + count[j, k]]
         bowker = sum((s - t) ** 2 / (s + t) for s, t in cells)
-        effect, mirrored = max(map(abs, d.values())) / n, max((abs(s - t) for s, t in cells), default=0) / n
-        found[f"{a}/{b} Stuart-Maxwell"] = Expected(differ, effect, None, None, float(stats.chi2.sf(x2, df)))
+        only = [(sum(x == k != y for x, y in pairs), sum(y == k != x for x, y in pairs)) for k in labels]
+        margins, mirrored = largest(only, n), largest(cells, n)
+        found[f"{a}/{b} Stuart-Maxwell"] = Expected(differ, *margins, float(stats.chi2.sf(x2, df)))
         bhapkar = x2 / (1 - x2 / n) if x2 < n else math.inf
-        found[f"{a}/{b} Bhapkar"] = Expected(differ, effect, None, None, float(stats.chi2.sf(bhapkar, df)))
+        found[f"{a}/{b} Bhapkar"] = Expected(differ, *margins, float(stats.chi2.sf(bhapkar, df)))
         found[f"{a}/{b} Bowker"] = Expected(
-            differ, mirrored, None, None, float(stats.chi2.sf(bowker, max(len(cells), 1)))
+            differ, *mirrored, float(stats.chi2.sf(bowker, max(len(cells), 1)))
         )
     return found
 
 
-class Truth:
-    """Dawid and Skene's EM, rating by rating, for a thousand steps."""
-
-    def __init__(self, rows: Rows) -> None:
-        self.items = {name: group for name, group in by_item(last_ratings(rows)).items() if len(group) >= 3}
-        self.raters = sorted({r.rater for group in self.items.values() for r in group})
-        self.labels = sorted({r.value for group in self.items.values() for r in group})
-        self.truth = {
-            name: [sum(r.value == k for r in group) / len(group) for k in self.labels]
-            for name, group in self.items.items()
-        }
-        for _ in range(1000 if self.items and len(self.labels) <= 10 else 0):
-            self.maximise()
-            self.expect()
-
-    def maximise(self) -> None:
-        k = range(len(self.labels))
-        self.prevalence = [sum(t[j] for t in self.truth.values()) / len(self.truth) for j in k]
-        self.counts = {rater: np.zeros((len(self.labels), len(self.labels))) for rater in self.raters}
-        for name, group in self.items.items():
-            for r in group:
-                self.counts[r.rater][:, self.labels.index(r.value)] += self.truth[name]
-        self.confusion = {
-            rater: table / np.where(table.sum(axis=1, keepdims=True) > 0, table.sum(axis=1, keepdims=True), 1)
-            for rater, table in self.counts.items()
-        }
-
-    def expect(self) -> None:
-        for name, group in self.items.items():
-            joint = np.array(self.prevalence)
-            for r in group:
-                joint = joint * self.confusion[r.rater][:, self.labels.index(r.value)]
-            self.truth[name] = list(joint / joint.sum())
-
-    def accuracy(self, rater: str) -> tuple[int, float, float]:
-        """Ratings, accuracy and its variance."""
-        k = len(self.labels)
-        table, prevalence = self.counts[rater], np.array(self.prevalence)
-        met = table.sum(axis=1) > 0
-        weight = np.where(met, prevalence, 0) / prevalence[met].sum()
-        rate = (np.diag(table) + 0.5) / (table.sum(axis=1) + 1)
-        information = np.diag(1 / (rate * (1 - rate)))
-        n = 0
-        for name, group in self.items.items():
-            for r in group:
-                if r.rater == rater:
-                    said = np.array([r.value == label for label in self.labels], float)
-                    score = np.array(self.truth[name]) * (said - rate) / (rate * (1 - rate))
-                    information += np.outer(score, score)
-                    n += 1
-        value = sum(weight[j] * self.confusion[rater][j, j] for j in range(k))
-        return n, float(value), float(weight @ np.linalg.inv(information) @ weight)
-
-
-def share_interval(value: float, n: int, variance: float) -> tuple[float, float]:
-    smoothed = (value * n + 0.5) / (n + 1)
-    n_like = smoothed * (1 - smoothed) / variance
-    centre, width = (
-        value + Z**2 / (2 * n_like),
-        Z * math.sqrt(value * (1 - value) / n_like + Z**2 / (4 * n_like**2)),
-    )
-    return (centre - width) / (1 + Z**2 / n_like), (centre + width) / (1 + Z**2 / n_like)
-
-
-def truth_inference(rows: Rows, n_min: int = 30) -> dict[str, Expected]:
-    model = Truth(rows)
-    if not model.items or len(model.labels) > 10:
-        return {}
-    own = {rater: model.accuracy(rater) for rater in model.raters}
-    enough = [value for n, value, _ in own.values() if n >= n_min]
-    found = {}
-    for rater, (n, value, variance) in own.items():
-        p = float(2 * stats.norm.sf(abs(value - (median(enough) if enough else 0)) / math.sqrt(variance)))
-        found[rater] = Expected(n, value, *share_interval(value, n, variance), p)
-    n = len(model.items)
-    for k, label in enumerate(model.labels):
-        share = model.prevalence[k]
-        score = sum((t[k] - share) ** 2 for t in model.truth.values())
-        smoothed = (share * n + 0.5) / (n + 1)
-        variance = (
-            (share * (1 - share)) ** 2 / score
-            if score and share * (1 - share)
-            else smoothed * (1 - smoothed) / n
-        )
-        found[f"label {label:g}"] = Expected(n, share, *share_interval(share, n, variance), None)
-    return found
-
-
-def item_controversy(rows: Rows) -> dict[str, Expected]:
-    """Values; which items are listed, and how open their truth is, is in the cases."""
-    items = {name: g for name, g in by_item(last_ratings(rows)).items() if len(g) >= 3}
-    if not items or len({r.value for g in items.values() for r in g}) > 10:
-        return {}
-    apart = {
-        name: sum(a.value != b.value for a, b in combinations(g, 2)) / math.comb(len(g), 2)
-        for name, g in items.items()
-    }
-    n, mean = len(apart), sum(apart.values()) / len(apart)
-    half = Z * math.sqrt(sum((v - mean) ** 2 for v in apart.values()) / (n * (n - 1))) if n > 1 else None
-    ends = (None, None) if half is None else (max(mean - half, 0), min(mean + half, 1))
-    model = Truth(rows)
-    found = {"all items": Expected(n, mean, *ends, None)}
-    margin = {
-        name: np.diff(sorted(model.truth[name])[-2:])[0] if len(model.labels) > 1 else 1.0 for name in items
-    }
-    n_listed = math.ceil(0.05 * n)
-    order = sorted(items, key=lambda name: (-apart[name], round(float(margin[name]), 9)))
-    for name in order[:n_listed]:
-        if apart[name] > 0:
-            p = min(1.0, max(wrong_at_least(model, name, k) for k in range(len(model.labels))) * n / n_listed)
-            found[f"item {name}"] = Expected(len(items[name]), apart[name], None, None, p)
-    return found
-
-
-def wrong_at_least(model: Truth, name: str, k: int) -> float:
-    """By adding up every way in which the raters can be right or wrong."""
-    group = model.items[name]
-    wrong = [1 - model.confusion[r.rater][k, k] for r in group]
-    seen = sum(r.value != model.labels[k] for r in group)
-    total = 0.0
-    for ways in np.ndindex(*(2,) * len(group)):
-        if sum(ways) >= seen:
-            total += math.prod(w if way else 1 - w for way, w in zip(ways, wrong, strict=True))
-    return total
+def largest(cells: list[tuple[int, int]], n: int) -> tuple[float, float, float]:
+    """The largest difference of paired shares, and Bonferroni's ends of it."""
+    cells = [(s, t) for s, t in cells if s + t]
+    if not cells:
+        return 0.0, 0.0, 0.0
+    z = float(stats.norm.isf(0.025 / len(cells)))
+    sizes = [abs(s - t) / n for s, t in cells]
+    halves = [
+        z * math.sqrt(max((s + t) / n - size**2, 0) / n) for (s, t), size in zip(cells, sizes, strict=True)
+    ]
+    ends = list(zip(sizes, halves, strict=True))
+    return max(sizes), max(max(a - h, 0) for a, h in ends), max(min(a + h, 1) for a, h in ends)
 
 
 def of_each_panel(oracle: Callable[[Rows], dict[str, Expected]]) -> Callable[[Rows], dict[str, Expected]]:

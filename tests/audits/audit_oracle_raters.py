@@ -4,7 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, groupby, pairwise
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import Any
 
 import audit_oracle as base
@@ -89,6 +89,29 @@ def fatigue(rows: Rows) -> dict[str, base.Expected]:
             change, se = line.slope * span, line.stderr * span
             ends = (math.expm1(change + sign * base.Z * se) for sign in (-1, 1))
             found[f"{rater}:latency"] = base.Expected(len(t), math.expm1(change), *ends, None)
+    return found
+
+
+def fatigue_onset(rows: Rows) -> dict[str, base.Expected]:
+    found = {}
+    for rater, own in answers(rows).items():
+        y = [abs(one["e"]) for one in own if "e" in one]
+        n = len(y)
+        if n < 2 or max(y) - min(y) < 1e-9:
+            continue
+        sums = {
+            k: abs(sum(y[:k]) - k * mean(y))
+            for k in range(1, n)
+            if min(k, n - k) >= max(1, math.ceil(0.1 * n))
+        }
+        k = max(sums, key=lambda k: (round(sums[k], 9), -k))
+        scale = stdev(y) * math.sqrt(n)
+        # Smirnov's series is the other form of the same distribution.
+        x = sums[k] / scale
+        p = min(1.0, 2 * sum((-1) ** (j - 1) * math.exp(-2 * j * j * x * x) for j in range(1, 200)))
+        rise = (mean(y[k:]) - mean(y[:k])) / mean(y)
+        half = 1.3580986393225507 * scale * n / (k * (n - k)) / mean(y)
+        found[rater] = base.Expected(n, rise, rise - half, rise + half, p)
     return found
 
 
@@ -274,6 +297,7 @@ RATERS: dict[str, Callable[[Rows], dict[str, base.Expected]]] = {
     "straight_lining": straight_lining,
     "central_tendency": central_tendency,
     "fatigue": fatigue,
+    "fatigue_onset": fatigue_onset,
     "anchoring": anchoring,
     "halo": halo,
     "position_bias": position_bias,

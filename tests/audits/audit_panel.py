@@ -24,6 +24,7 @@ TABLES = {
         "action": "BIGINT", "action_probability": "FLOAT", "env_reward": "DOUBLE", "terminated": "BOOLEAN",
         "truncated": "BOOLEAN", "env_id": "VARCHAR",
     },
+    "gold": {"episode_id": "VARCHAR", "step": "BIGINT", "value": "DOUBLE"},
     "raters": {
         "rater_id": "VARCHAR", "scripted": "VARCHAR", "enrolled_at": "TIMESTAMPTZ",
         "groups": "MAP(VARCHAR, VARCHAR)",

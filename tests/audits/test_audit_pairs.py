@@ -9,7 +9,7 @@ import audit_panel
 import pytest
 from audit_simulate import simulate
 
-from rlhf_audit.audits import runner
+from rlhf_audit.audits import catalogue, runner
 from rlhf_audit.types import AuditRow
 
 REAL = Path(__file__).parents[3] / "shared" / "ground_truth" / "real"
@@ -56,6 +56,36 @@ def test_a_copy_among_five_raters_is_the_only_finding() -> None:
     for seed in range(4):
         found = audit(crowd(seed, 5, 100, 1.0), ["copying"])
         assert {name for name, row in found.items() if row.flagged} == {"copying r-0/r-1"}
+
+
+def test_the_interval_of_a_finding_lies_above_0() -> None:
+    """p is one-sided, the interval is not: q of .025 makes them agree."""
+    for seed, copied in ((1, 0.4), (2, 0.5), (3, 0.6), (4, 0.8), (5, 1.0)):
+        for row in audit(crowd(seed, 6, 60, copied), ["copying"]).values():
+            assert row.lower is not None and row.upper is not None and row.p is not None
+            assert row.lower <= row.value <= row.upper
+            assert (row.lower > 0) == (row.p < 0.025)
+            assert not row.flagged or row.lower > 0
+
+
+def test_a_copy_of_who_never_errs_is_not_told_and_the_header_says_so() -> None:
+    rows = [
+        {**row, "value": truth(row) if row["rater"] in ("r-0", "r-1") else honest(row)}
+        for row in crowd(3, 6, 90)
+    ]
+    found = audit(rows, ["copying"])
+    assert not any(row.flagged for row in found.values())
+    assert "can't be told from another who never errs" in catalogue.find("copying").caveats[0]
+
+
+def truth(row: dict[str, Any]) -> float:
+    return float(int(row["item"][2:]) % 3 == 0)
+
+
+def honest(row: dict[str, Any]) -> float:
+    """One answer in six is wrong, on other items for each rater."""
+    wrong = (int(row["item"][2:]) * 7 + int(row["rater"][2:]) * 11) % 6 == 0
+    return 1 - truth(row) if wrong else truth(row)
 
 
 def test_a_stronger_copy_never_lowers_the_value() -> None:

@@ -1,5 +1,7 @@
 """The panel family beside its cases: the estimators themselves, and what does not grow with the log."""
 
+from random import Random
+
 import audit_panel
 import numpy as np
 import pytest
@@ -156,3 +158,27 @@ def test_only_so_many_disputed_items_are_rows() -> None:
         (fewer,) = runner.run(connection, ["item_controversy"], {"item_controversy": {"max_rows": 7}})
     assert len(result.rows) == 101 and len(fewer.rows) == 8
     assert not result.findings  # all of it is noise: nobody is accused of it
+
+
+def test_many_labels_are_judged_as_few_are() -> None:
+    """Rating by rating or label by label: the same alphas and errors, of labels with ties, at 25 labels."""
+    random = Random(6)
+    rows = [
+        {"rater": f"r-{rater}", "item": f"e:{item}", "value": float(random.randrange(25))}
+        for rater in range(5)
+        for item in range(60)
+        if random.random() < 0.8
+    ]
+    found = []
+    for max_labels in (20, 30):
+        with audit_panel.connect(rows) as connection:
+            (result,) = runner.run(
+                connection, ["scaled_agreement"], {"scaled_agreement": {"max_labels": max_labels}}
+            )
+        found.append({row.subject: row for row in result.rows})
+    for name in ("alpha interval", "alpha ordinal"):
+        one, other = (rows[name] for rows in found)
+        assert (one.n, one.note, one.flagged) == (other.n, other.note, other.flagged)
+        for number in ("value", "lower", "upper"):
+            assert getattr(one, number) == pytest.approx(getattr(other, number), rel=1e-12)
+    assert found[0]["alpha ratio"].note == "too many different labels" != found[1]["alpha ratio"].note

@@ -130,14 +130,21 @@ def test_no_sum_of_doubles_is_left_unordered(audit: AuditFile) -> None:
         k
         m
         n
+        n_items
+        n_items * m
+        2 * (place - first_place) + 1
         n_ik
         n_ik * (n_ik - 1)
         n_ik * n_ik
+        n * n
         n_k * n_k
+        n_alike
+        n_lost
         n_lost * n_k
         n_lost * n_lost
         n_own
         n_raters
+        n_same
         n_rk
         n_rk * n_rk
         n_rk * n_rk * n_rk
@@ -229,10 +236,12 @@ def test_an_infinite_statistic_is_certain_and_stays_printable() -> None:
 def test_student_and_binomial_p_values_are_scipys() -> None:
     row = made_up("a", 2.5)
     student = header.Test(Distribution.STUDENT, "")
-    assert runner._p_value({**row, "df": 7}, student) == pytest.approx(2 * stats.t.sf(2.5, 7))
+    assert runner._p_values([{**row, "df": 7}], student)[0] == pytest.approx(2 * stats.t.sf(2.5, 7))
     binomial = header.Test(Distribution.BINOMIAL, "")
-    assert runner._p_value({**row, "k": 9, "trials": 10, "p0": 0.5}, binomial) == pytest.approx(22 / 1024)
-    assert runner._p_value({**row, "k": 9, "trials": 10, "p0": None}, binomial) is None
+    assert runner._p_values([{**row, "k": 9, "trials": 10, "p0": 0.5}], binomial)[0] == pytest.approx(
+        22 / 1024
+    )
+    assert runner._p_values([{**row, "k": 9, "trials": 10, "p0": None}], binomial) == [None]
 
 
 def test_families_are_corrected_apart() -> None:

@@ -50,7 +50,7 @@ PLANTS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("ratings", "lenient"): ("severity", "rasch_severity"),
     ("ratings", "severe"): ("severity", "rasch_severity"),
     ("ratings", "drifts"): ("drift",),
-    ("ratings", "tires"): ("fatigue",),
+    ("ratings", "tires"): ("fatigue", "fatigue_onset"),
     ("ratings", "leans"): ("anchoring",),
     ("ratings", "contrasts"): ("anchoring",),
     ("scales", "middle"): ("central_tendency",),
@@ -172,7 +172,7 @@ COVERED: Mapping[str, Covered] = {
         few(habits.ratings),
         {
             ("severity", "{}"): 0.0, ("action_bias", "{}:1"): 0.0, ("drift", "{}"): 0.0,
-            ("fatigue", "{}"): 0.0, ("fatigue", "{}:latency"): 0.0,
+            ("fatigue", "{}"): 0.0, ("fatigue", "{}:latency"): 0.0, ("fatigue_onset", "{}"): 0.0,
             ("anchoring", "{}"): 0.0, ("straight_lining", "{}"): 1.0,
             ("random_rater", "{}"): None,
         },

@@ -171,7 +171,7 @@ def verifies(worker: Worker) -> None:
         entries = Log(Path(worker.place.root)).ledger.entries
         for problem in found["problems"]:
             words = problem["problem"].split(" ", 2)
-            assert words[2:] == ["begins an erasure that never ended"], found
+            assert words[2].startswith("begins an erasure that never ended"), found
             assert entries[int(words[1]) - 1].body["rater_id"] not in gone, found
 
 

@@ -32,6 +32,7 @@ _TABLES = {
         action_probability FLOAT, env_reward DOUBLE, terminated BOOLEAN, truncated BOOLEAN, env_id VARCHAR""",
     "episodes": """session_id VARCHAR, session_n BIGINT, episode_id VARCHAR, episode BIGINT, env_id VARCHAR,
         reset_seed BIGINT, n_steps BIGINT""",
+    "gold": "episode_id VARCHAR, step BIGINT, value DOUBLE",
     "raters": "rater_id VARCHAR, scripted VARCHAR, enrolled_at TIMESTAMPTZ, groups MAP(VARCHAR, VARCHAR)",
     "grants": """grant_id VARCHAR, rater_id VARCHAR, state VARCHAR, terms_sha256 VARCHAR, purposes VARCHAR[],
         method VARCHAR, given_at TIMESTAMPTZ, expires_at TIMESTAMPTZ, asked_purposes VARCHAR[],

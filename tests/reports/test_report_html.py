@@ -212,6 +212,8 @@ def test_every_audit_has_a_family_and_an_unknown_one_a_figure_and_advice(report)
         ("rater_fit", "noise"),
         ("drift", "first and the last"),
         ("fatigue", "breaks"),
+        ("fatigue_onset", "breaks"),
+        ("gold_accuracy", "contradict the known labels"),
         ("central_tendency", "both ends"),
         ("straight_lining", "longest run"),
         ("halo", "one criterion"),

@@ -265,6 +265,7 @@ def test_an_erasure_that_never_ended_is_named(tmp_path: Path) -> None:
     log.append("erasure-intent", {"rater_id": raters[0], "files": []})
     problems = [one.problem for one in verify(log.layout.root).problems]
     assert any("begins an erasure that never ended" in problem for problem in problems)
+    assert any("run this again, which goes on with it" in problem for problem in problems)
 
 
 def test_a_policy_that_was_moved_away_is_no_damage_of_the_log(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 id = "withdrawal_sensitivity"
 question = "How far would the agreement of the panel move if a rater's answers had to go?"
 severity = "info"
-reads = ["ratings", "withdrawals"]
+reads = ["compositions", "ratings", "withdrawals"]
 grain = "one rater; and `withdrawn`: all raters together who have withdrawn anything and are still here under a grant for audits"
 n_min = 30
 n_counts = "ratings that would go"
@@ -22,34 +22,27 @@ type = "float"
 default = 0.25
 meaning = "mean residual from which the note counts a rater as severe or lenient, as severity's"
 */
-WITH given AS (
-  SELECT rater_id, item, value, m, total, e
-  FROM ratings
+WITH alike AS (  -- ratings of one rater whose loss changes as much
+  SELECT
+    rater_id, value, CAST(m AS BIGINT) AS m, q, n_same, CAST(sum(n) AS BIGINT) AS n_alike
+  FROM compositions
   WHERE kind = 'rating' AND m >= 2
+  GROUP BY rater_id, value, m, q, n_same
 ),
 gone AS (SELECT DISTINCT rater_id FROM withdrawals WHERE erased_at IS NULL),
-cells AS (
-  SELECT item, value, count(*) AS n_ik
-  FROM given
-  GROUP BY item, value
-),
-squares AS (
-  SELECT item, CAST(sum(n_ik * n_ik) AS BIGINT) AS q
-  FROM cells
-  GROUP BY item
-),
-disagreements AS (  -- d: what pairs on the item disagree by
-  SELECT item, CAST(m AS BIGINT) AS m, (m * m - q) / (m - 1) AS d
-  FROM (SELECT DISTINCT item, m FROM given) AS sizes JOIN squares USING (item)
+disagreements AS (  -- items of the same m and q; d: what pairs on each of them disagree by
+  SELECT m, (m * m - q) / (m - 1) AS d, CAST(sum(n_alike) / m AS BIGINT) AS n_items
+  FROM alike
+  GROUP BY m, q
 ),
 labels AS (
-  SELECT value, CAST(sum(n_ik) AS BIGINT) AS n_k
-  FROM cells
+  SELECT value, CAST(sum(n_alike) AS BIGINT) AS n_k
+  FROM alike
   GROUP BY value
 ),
 whole AS (
   SELECT
-    count(*) AS n_items, CAST(sum(m) AS BIGINT) AS n, sum(d ORDER BY d) AS d,
+    CAST(sum(n_items) AS BIGINT) AS n_items, CAST(sum(n_items * m) AS BIGINT) AS n, sum(n_items * d ORDER BY n_items * d) AS d,
     (SELECT CAST(sum(n_k * n_k) AS BIGINT) FROM labels) AS label_squares
   FROM disagreements
 ),
@@ -60,26 +53,34 @@ panel AS (
   FROM whole
 ),
 spread AS (
-  SELECT sqrt(sum(pow(x.d - observed * x.m, 2) ORDER BY pow(x.d - observed * x.m, 2))) / max(p.n) / nullif(max(chance), 0) AS se
+  SELECT
+    sqrt(sum(x.n_items * pow(x.d - observed * x.m, 2) ORDER BY x.n_items * pow(x.d - observed * x.m, 2)))
+      / max(p.n) / nullif(max(chance), 0) AS se
   FROM disagreements AS x CROSS JOIN panel AS p
 ),
-without_one AS (  -- one rater's ratings: what each takes from d, and, where one other is left alone, that one's too
+changes AS (  -- what they take from d, and, where one other is left alone, that one's too
   SELECT
-    g.rater_id, count(*) AS n_rows, count(*) + count(*) FILTER (WHERE g.m = 2) AS n_lost,
-    sum(x.d - CASE WHEN g.m = 2 THEN 0 ELSE ((g.m - 1) * (g.m - 1) - s.q + 2 * c.n_ik - 1) / (g.m - 2) END
-      ORDER BY x.d - CASE WHEN g.m = 2 THEN 0 ELSE ((g.m - 1) * (g.m - 1) - s.q + 2 * c.n_ik - 1) / (g.m - 2) END) AS d_lost
-  FROM given AS g
-    JOIN cells AS c ON c.item = g.item AND c.value = g.value
-    JOIN squares AS s ON s.item = g.item
-    JOIN disagreements AS x ON x.item = g.item
-  GROUP BY g.rater_id
+    rater_id, n_alike, CAST(CASE WHEN m = 2 THEN 2 * n_alike ELSE n_alike END AS BIGINT) AS n_lost,
+    n_alike * ((m * m - q) / (m - 1)
+      - CASE WHEN m = 2 THEN 0 ELSE ((m - 1) * (m - 1) - q + 2 * n_same - 1) / (m - 2) END) AS d_lost
+  FROM alike
+),
+without_one AS (
+  SELECT
+    rater_id, CAST(sum(n_alike) AS BIGINT) AS n_rows, CAST(sum(n_lost) AS BIGINT) AS n_lost,
+    sum(d_lost ORDER BY d_lost) AS d_lost
+  FROM changes
+  GROUP BY rater_id
 ),
 lost AS (
-  SELECT rater_id, value, count(*) AS n_lost
+  SELECT rater_id, value, CAST(sum(n) AS BIGINT) AS n_lost
   FROM (
-    SELECT rater_id, value FROM given
+    SELECT rater_id, value, n_alike AS n FROM alike
     UNION ALL
-    SELECT rater_id, total - value FROM given WHERE m = 2
+    SELECT rater_id, total - value AS value, count(*) AS n
+    FROM ratings
+    WHERE kind = 'rating' AND m = 2
+    GROUP BY rater_id, total - value
   ) AS those
   GROUP BY rater_id, value
 ),
@@ -94,11 +95,16 @@ single AS (
     p.d - d_lost AS d_left, p.label_squares + change AS squares_left
   FROM without_one AS w JOIN labels_without USING (rater_id) CROSS JOIN panel AS p
 ),
+here AS (  -- nothing, where nobody has withdrawn
+  SELECT item, value, e, given.rater_id
+  FROM ratings AS given JOIN (SELECT count(*) AS n_gone FROM gone) AS known ON n_gone > 0
+    LEFT JOIN gone ON gone.rater_id = given.rater_id
+  WHERE gone.rater_id IS NULL AND kind = 'rating' AND m >= 2
+),
 staying AS (
-  SELECT g.item, g.value, count(*) AS n_ik
-  FROM given AS g LEFT JOIN gone ON gone.rater_id = g.rater_id
-  WHERE gone.rater_id IS NULL
-  GROUP BY g.item, g.value
+  SELECT item, value, count(*) AS n_ik
+  FROM here
+  GROUP BY item, value
 ),
 items_left AS (
   SELECT item, CAST(sum(n_ik) AS BIGINT) AS m, CAST(sum(n_ik * n_ik) AS BIGINT) AS q
@@ -114,7 +120,7 @@ labels_left AS (
 together AS (
   SELECT
     'withdrawn' AS subject,
-    (SELECT count(*) FROM given JOIN gone USING (rater_id)) AS n_rows,
+    (SELECT CAST(coalesce(sum(n_alike), 0) AS BIGINT) FROM alike JOIN gone USING (rater_id)) AS n_rows,
     coalesce(CAST(sum(m) AS BIGINT), 0) AS n_left,
     sum((m * m - q) / (m - 1) ORDER BY (m * m - q) / (m - 1)) AS d_left,
     (SELECT CAST(sum(n_k * n_k) AS BIGINT) FROM labels_left) AS squares_left
@@ -122,8 +128,7 @@ together AS (
 ),
 remaining AS (
   SELECT item, count(*) AS m, sum(value ORDER BY value) AS total
-  FROM given LEFT JOIN gone ON gone.rater_id = given.rater_id
-  WHERE gone.rater_id IS NULL
+  FROM here
   GROUP BY item
 ),
 severities AS (
@@ -131,8 +136,7 @@ severities AS (
     g.rater_id, sum(g.e ORDER BY g.e) / count(*) AS before,
     sum((g.value - (r.total - g.value) / (r.m - 1)) ORDER BY (g.value - (r.total - g.value) / (r.m - 1))) FILTER (WHERE r.m >= 2)
       / nullif(count(*) FILTER (WHERE r.m >= 2), 0) AS after
-  FROM given AS g JOIN remaining AS r ON r.item = g.item LEFT JOIN gone ON gone.rater_id = g.rater_id
-  WHERE gone.rater_id IS NULL
+  FROM here AS g JOIN remaining AS r ON r.item = g.item
   GROUP BY g.rater_id
 ),
 moved AS (

@@ -2,7 +2,7 @@
 id = "duplicate_raters"
 question = "Are two raters one, or were answers stored twice?"
 severity = "warning"
-reads = ["answers", "ratings"]
+reads = ["answers", "ratings", "same_answers"]
 grain = "one rater; and one pair of raters, `rater/rater`, of whom half the answers or more are the same"
 n_min = 20
 n_counts = "answers with a latency (of a pair: items that one of them or both rated)"
@@ -25,40 +25,29 @@ type = "float"
 default = 0.05
 meaning = "share of a rater's answers stored twice that matters (ours)"
 */
-WITH timed AS (
-  SELECT rater_id, item, kind, value, latency_s
+WITH placed AS (
+  SELECT row_number() OVER (ORDER BY latency_s) AS place, rank() OVER (ORDER BY latency_s) AS first_place
   FROM ratings
   WHERE latency_s IS NOT NULL
 ),
-latencies AS (
-  SELECT count(*) AS c
-  FROM timed
-  GROUP BY latency_s
+latencies AS (  -- c: answers of one latency; of them 2 (place - first_place) + 1 add up to c squared
+  SELECT CAST(sum(2 * (place - first_place) + 1) AS DOUBLE) AS squares, CAST(count(*) AS DOUBLE) AS n
+  FROM placed
 ),
 collisions AS (  -- probability that two answers share their latency
-  SELECT coalesce((sum(c * c) - sum(c)) / nullif(sum(c) * (sum(c) - 1), 0), 1) AS p
+  SELECT coalesce((squares - n) / nullif(n * (n - 1), 0), 1) AS p
   FROM latencies
 ),
 own AS (
   SELECT rater_id, count(*) AS n
-  FROM timed
+  FROM ratings
+  WHERE latency_s IS NOT NULL
   GROUP BY rater_id
 ),
-prints AS (
-  SELECT item, value, latency_s
-  FROM timed
-  GROUP BY item, value, latency_s
-  HAVING count(*) BETWEEN 2 AND 5
-),
-marked AS (
-  SELECT t.rater_id, t.item, t.value, t.latency_s
-  FROM timed AS t JOIN prints AS p ON p.item = t.item AND p.value = t.value AND p.latency_s = t.latency_s
-),
 same AS (
-  SELECT x.rater_id AS a, y.rater_id AS b, count(*) AS n_same
-  FROM marked AS x JOIN marked AS y
-    ON x.item = y.item AND x.value = y.value AND x.latency_s = y.latency_s AND x.rater_id < y.rater_id
-  GROUP BY x.rater_id, y.rater_id
+  SELECT a, b, CAST(sum(n_same) AS BIGINT) AS n_same
+  FROM same_answers
+  GROUP BY a, b
 ),
 pairs AS (
   SELECT concat(a, '/', b) AS subject, p.n + q.n - n_same AS n, least(p.n, q.n) AS fewer, n_same / (p.n + q.n - n_same) AS share

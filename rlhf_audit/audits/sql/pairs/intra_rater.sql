@@ -13,6 +13,7 @@ caveats = [
   "On a scale a near miss counts less than a far one (ours): without weights careful raters of a fine scale would all be inconsistent.",
   "Nothing is judged where the panel is never asked anything twice: plan repeats.",
   "The interval is symmetric in Fisher's z of kappa, for near 1 kappa itself is skewed.",
+  "Where all answers agree the formula has nothing to go by, and the interval no width: that is no certainty.",
   "Where all answers are the same kappa is undefined; see constant_rater.",
 ]
 references = ["Cohen 1960; Cohen 1968 (weights)", "Fleiss, Cohen and Everitt 1969 (the standard error, by the same linearisation)"]

@@ -15,6 +15,7 @@ caveats = [
   "Labels are compared as equal or not: what an ordered scale loses by that, scaled_agreement counts.",
   "Of several answers of a rater to an item the last counts.",
   "The interval is over items, with these raters given; bootstrap_agreement has one about other raters too.",
+  "Where all answers agree the formula has nothing to go by, and the interval no width: that is no certainty.",
 ]
 references = [
   "Krippendorff 2011, Computing Krippendorff's alpha-reliability",

@@ -42,7 +42,7 @@ active AS (  -- so that each name is handed over once; only items that all have 
 ),
 numbered AS (SELECT *, row_number() OVER (ORDER BY panel, rater_id) AS rater FROM active)
 SELECT
-  CAST(panel AS INTEGER) AS panel,
+  CAST(panel AS SMALLINT) AS panel,
   CAST(rater AS INTEGER) AS rater,
   CAST(item AS INTEGER) AS item,
   value,

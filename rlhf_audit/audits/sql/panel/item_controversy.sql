@@ -13,11 +13,12 @@ caveats = [
   "q must be .01 (ours) where other audits take .05: a log has thousands of items, and one of them by chance.",
   "Only the most disputed items are rows, so that a report of a million items stays readable; p is corrected for all of them.",
   "Items equally disputed are taken by their numbers, ten times as many as are listed, and of those the ones whose truth is least clear.",
-  "An item's value is that of its few ratings and has no interval.",
+  "An item's interval is Wilson's, as if its m ratings were m / 2 separate pairs, rounded down: the bound for all pairs of them (Hoeffding 1963). It is wide, for the ratings are few; and who lists the most disputed items lists chance as well.",
+  "Where EM was stopped by `max_steps` every note of the panel says so: its margins and p may still move.",
   "The note gives the entropy of the labels in bits, the margin between the two likeliest true labels (Dawid-Skene), and for three labels or more Sarle's bimodality, above .555 for more than one peak.",
   "A disputed item may be a bad question, not a fault of the raters. A panel of more than `max_labels` different labels is left out.",
 ]
-references = ["Dawid and Skene 1979", "Sarle's bimodality coefficient: SAS/STAT 1990", "Aroyo and Welty 2015, Truth is a lie"]
+references = ["Dawid and Skene 1979", "Sarle's bimodality coefficient: SAS/STAT 1990", "Aroyo and Welty 2015, Truth is a lie", "Wilson 1927; Hoeffding 1963, Journal of the American Statistical Association 58:13, section 5 (the interval)"]
 
 [params.top]
 type = "float"
@@ -77,7 +78,7 @@ ranked AS (  -- the most disputed, equally disputed ones by their numbers
 candidates AS (SELECT item, name FROM ranked JOIN items USING (item) WHERE place <= 10 * $max_rows),
 numbered AS (SELECT *, row_number() OVER (ORDER BY panel, rater_id) AS rater FROM active)
 SELECT
-  CAST(panel AS INTEGER) AS panel,
+  CAST(panel AS SMALLINT) AS panel,
   CAST(rater AS INTEGER) AS rater,
   CAST(item AS INTEGER) AS item,
   value,

@@ -13,7 +13,7 @@ caveats = [
   "q must be .01 (ours) where other audits take .05: the tests are of many differences and few answers, where their p is too small.",
   "Who of the two is the higher is read from severity: raters differ in level more often than not, and a rater who is far from all makes as many pairs as there are raters.",
   "Of two labels Stuart-Maxwell and Bowker are the same test as that of the pair, and Bhapkar's is n X / (n - X) of its X: one row says all.",
-  "The largest of several differences has no interval here.",
+  "The interval of the largest of several differences holds whichever of them is the largest (Bonferroni): it is wider than that of one difference looked at alone.",
   "A panel of more than `max_labels` different labels is left out.",
 ]
 references = ["Stuart 1955", "Maxwell 1970", "Bhapkar 1966", "Bowker 1948", "Bishop, Fienberg and Holland 1975 (rater bias, as in R's irr)"]

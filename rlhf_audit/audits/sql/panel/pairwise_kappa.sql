@@ -14,6 +14,7 @@ caveats = [
   "A rater's z uses the larger of the own and the panel's median standard error, and treats the pairs of a rater as one (conservative; ours).",
   "Labels are compared as equal or not; a panel of more than `max_labels` different labels is left out.",
   "A constant rater has kappa 0 with everybody; see constant_rater. Of several answers of a rater to an item the last counts.",
+  "Where all answers agree the formula has nothing to go by, and the interval no width: that is no certainty.",
 ]
 references = ["Cohen 1960", "Fleiss, Cohen and Everitt 1969 (the standard error)"]
 

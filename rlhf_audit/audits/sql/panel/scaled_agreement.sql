@@ -56,18 +56,24 @@ WITH panels AS (  -- items are numbered panel by panel
   UNION ALL
   SELECT 0, 0, 0, '' WHERE NOT EXISTS (SELECT 1 FROM items)  -- so that nothing rated reads insufficient
 ),
+spans AS (
+  SELECT panel, count(*) AS q, min(value) AS lowest, max(value) AS highest
+  FROM (SELECT panel, value FROM ratings JOIN panels ON item BETWEEN first_item AND last_item GROUP BY panel, value)
+    AS each_value
+  GROUP BY panel
+),
+scaled AS (SELECT * FROM panels JOIN spans USING (panel) WHERE q > 2),
+few AS (SELECT * FROM scaled WHERE q <= $max_labels),
 by_rater AS (
   SELECT panel, rater_id, value, count(*) AS n_rk
-  FROM ratings JOIN panels ON item BETWEEN first_item AND last_item
+  FROM ratings JOIN few ON item BETWEEN first_item AND last_item
   GROUP BY panel, rater_id, value
 ),
 numbers AS (
-  SELECT panel, count(DISTINCT value) AS q, count(DISTINCT rater_id) AS r, min(value) AS lowest, max(value) AS highest
-  FROM by_rater
-  GROUP BY panel
+  SELECT panel, q, r, lowest, highest
+  FROM spans LEFT JOIN (SELECT panel, count(DISTINCT rater_id) AS r FROM by_rater GROUP BY panel) AS raters USING (panel)
 ),
-scaled AS (SELECT * FROM panels JOIN numbers USING (panel) WHERE q > 2),
-given AS (SELECT DISTINCT value FROM by_rater JOIN scaled USING (panel)),
+given AS (SELECT DISTINCT value FROM by_rater),
 sizes AS (SELECT (SELECT count(*) FROM given) AS n_labels, (SELECT max(m) FROM ratings) + 1 AS base),
 places AS (  -- how often an item was given each label, as the digits of one number, while that is exact
   SELECT
@@ -92,7 +98,7 @@ patterns AS (  -- items with the same labels, once: of a few labels there are fe
 ),
 counts AS (  -- n_ik: how often label k was given to such an item
   SELECT panel, digits, patterns.m, n_alike, value, count(*) AS n_ik
-  FROM patterns JOIN ratings USING (item)
+  FROM patterns JOIN few USING (panel) JOIN ratings USING (item)
   GROUP BY panel, digits, patterns.m, n_alike, value
 ),
 panel AS (  -- n_all: rated items; n: items with two ratings or more; n_ratings: the ratings in those
@@ -129,6 +135,25 @@ centres AS (
   FROM scales
   GROUP BY panel, coefficient
 ),
+ranked AS (  -- of many labels, rating by rating: to count them by label would take far more memory
+  SELECT
+    panel, item, m, (value - lowest) / (highest - lowest) AS x,
+    (rank() OVER (PARTITION BY panel ORDER BY value) - 1) AS n_below,
+    cume_dist() OVER (PARTITION BY panel ORDER BY value) AS up_to
+  FROM ratings JOIN scaled ON item BETWEEN first_item AND last_item
+  WHERE q > $max_labels AND m >= 2
+),
+many AS (
+  SELECT
+    panel, item, m,
+    CAST(sum(CAST(x AS DECIMAL(38, 18))) AS DOUBLE) AS sum_x,
+    CAST(sum(CAST(x * x AS DECIMAL(38, 18))) AS DOUBLE) AS sum_xx,
+    CAST(sum(CAST(below AS DECIMAL(38, 18))) AS DOUBLE) AS sum_b,
+    CAST(sum(CAST(below * below AS DECIMAL(38, 18))) AS DOUBLE) AS sum_bb
+  FROM (SELECT panel, item, m, x, (n_below / n_ratings + up_to) / 2 AS below FROM ranked JOIN panel USING (panel))
+    AS placed
+  GROUP BY panel, item, m
+),
 sums AS (
   SELECT
     panel, coefficient, digits, m, n_alike,
@@ -137,13 +162,28 @@ sums AS (
   FROM counts JOIN scales USING (panel, value)
   WHERE m >= 2
   GROUP BY panel, coefficient, digits, m, n_alike
+  UNION ALL
+  SELECT panel, 'alpha interval', -item, m, 1, sum_x, sum_xx FROM many
+  UNION ALL
+  SELECT panel, 'alpha ordinal', -item, m, 1, sum_b, sum_bb FROM many
+),
+all_centres AS (
+  SELECT panel, coefficient, mean_x, mean_xx FROM centres
+  UNION ALL
+  SELECT panel, 'alpha interval', sum(sum_x ORDER BY sum_x) / any_value(n_ratings), sum(sum_xx ORDER BY sum_xx) / any_value(n_ratings)
+  FROM many JOIN panel USING (panel)
+  GROUP BY panel
+  UNION ALL
+  SELECT panel, 'alpha ordinal', sum(sum_b ORDER BY sum_b) / any_value(n_ratings), sum(sum_bb ORDER BY sum_bb) / any_value(n_ratings)
+  FROM many JOIN panel USING (panel)
+  GROUP BY panel
 ),
 squares AS (  -- apart: mean distance of a pair of the item's ratings; by_share: of all of them to what is said on the whole
   SELECT
     panel, coefficient, digits, m, n_alike,
     2 * (m * sum_xx - sum_x * sum_x) / (m * (m - 1)) AS apart,
     sum_xx - 2 * mean_x * sum_x + m * mean_xx AS by_share
-  FROM sums JOIN centres USING (panel, coefficient)
+  FROM sums JOIN all_centres USING (panel, coefficient)
 ),
 distances AS (
   SELECT one.panel, one.value, other.value AS other, weighting.metric,

@@ -7,15 +7,6 @@ episode_id, step, other_episode_id, other_step, n_steps
 env_id    where the step, or the first segment, was played
 action    of a rated step what the agent did; NULL for a comparison, or where the action is no number
 name      a text for people: episode:step, or episode:step/episode:step */
-WITH numbered AS (
-  SELECT
-    *, row_number() OVER (
-      ORDER BY kind, objective, episode_id, step, other_episode_id, other_step, n_steps) AS item
-  FROM (
-    SELECT DISTINCT kind, objective, episode_id, step, other_episode_id, other_step, n_steps
-    FROM answers
-  ) AS judged
-)
 SELECT
   item, kind, objective, numbered.episode_id, numbered.step, other_episode_id, other_step, n_steps, env_id,
   CASE WHEN kind = 'rating' THEN action END AS action,

@@ -2,20 +2,20 @@
 id = "action_bias"
 question = "Does a rater favour, or disfavour, one action of the agent, whatever the situation?"
 severity = "warning"
-reads = ["ratings"]
+reads = ["items", "ratings"]
 grain = "one rater and one action, `rater:action`"
 n_min = 50
 n_counts = "items with that action, of the rater, that somebody else rated too"
 value = "mean of (own label - mean of the others' labels) where the agent took the action, less the same where it did not"
-flag = "|value| and its distance from the panel's median for the action both reach the threshold, at least `n_other` items with other actions, and q <= .05"
+flag = "|value| and its distance from the panel's median for the action both reach the threshold, at least `n_other` items with other actions, q <= .05, and the difference does not turn round within situations"
 caveats = [
   "With two actions the rows of a rater mirror each other: favouring one is disfavouring the other.",
   "A rater who is merely lenient or severe has the same residual everywhere and is not flagged; but a constant rater is more lenient where the others are severe, which differs by action: the note names constant_rater.",
-  "The residual compares with others on the same step, so it is already stratified by state: Simpson's reversal between states cannot enter.",
+  "Simpson's reversal: the residual compares with others on the same step, but a rater may be severe in the situations in which an action is frequent. So the difference is also taken within each situation (the environment, and the first, second or last third of the episode up to the last step that was judged), weighted by n m / (n + m) of its items with and without the action. Where that has the other sign the row is no finding, and says so.",
   "One biased rater bends the others the other way: so the distance from the panel's median must reach the threshold too (ours). With two raters nobody can tell which of them is biased.",
   "Everything is relative to the panel: where half of it shares a bias, the other half may be flagged.",
 ]
-references = ["difference of mean leave-one-out residuals", "Welch 1947 (the z)"]
+references = ["difference of mean leave-one-out residuals", "Welch 1947 (the z)", "Simpson 1951"]
 
 [params.threshold]
 type = "float"
@@ -31,35 +31,55 @@ meaning = "fewest shared items of the rater with any other action (ours)"
 distribution = "normal"
 hypothesis = "both means are equal"
 */
-WITH given AS (
-  SELECT rater_id, value, action, e
-  FROM ratings
+WITH lengths AS (
+  SELECT episode_id, max(step) + 1 AS n_judged
+  FROM items
+  WHERE kind = 'rating'
+  GROUP BY episode_id
+),
+placed AS (
+  SELECT item, coalesce(env_id, '') AS env_id, CAST(floor(3 * step / n_judged) AS INTEGER) AS third
+  FROM items JOIN lengths ON lengths.episode_id = items.episode_id
   WHERE kind = 'rating'
 ),
-residuals AS (
-  SELECT rater_id, action, e
-  FROM given
-  WHERE e IS NOT NULL AND action IS NOT NULL
+numbers AS (  -- so that rows are grouped by a number
+  SELECT env_id, third, CAST(row_number() OVER (ORDER BY env_id, third) AS INTEGER) AS situation
+  FROM (SELECT DISTINCT env_id, third FROM placed) AS named
+),
+situations AS (
+  SELECT item, situation
+  FROM placed JOIN numbers ON numbers.env_id = placed.env_id AND numbers.third = placed.third
 ),
 raters AS (
   SELECT rater_id, min(value) = max(value) AS constant
-  FROM given
+  FROM ratings
+  WHERE kind = 'rating'
   GROUP BY rater_id
+),
+split AS (
+  SELECT
+    rater_id, action, situation, count(*) AS n,
+    sum(CAST(e AS DECIMAL(38, 15))) AS e1, sum(CAST(e * e AS DECIMAL(38, 15))) AS e2
+  FROM ratings JOIN situations ON situations.item = ratings.item
+  WHERE e IS NOT NULL AND action IS NOT NULL
+  GROUP BY rater_id, action, situation
 ),
 cells AS (
   SELECT rater_id, constant, action
-  FROM raters CROSS JOIN (SELECT DISTINCT action FROM residuals)
+  FROM raters CROSS JOIN (SELECT DISTINCT action FROM split) AS actions
 ),
 sums AS (
   SELECT
-    rater_id, action, count(*) AS n,
-    sum(CAST(e AS DECIMAL(38, 15))) AS e1, sum(CAST(e * e AS DECIMAL(38, 15))) AS e2
-  FROM residuals
+    rater_id, action, CAST(sum(n) AS BIGINT) AS n,
+    sum(CAST(e1 AS DECIMAL(38, 15))) AS e1, sum(CAST(e2 AS DECIMAL(38, 15))) AS e2
+  FROM split
   GROUP BY rater_id, action
 ),
 totals AS (
-  SELECT rater_id, count(*) AS n, sum(CAST(e AS DECIMAL(38, 15))) AS e1, sum(CAST(e * e AS DECIMAL(38, 15))) AS e2
-  FROM residuals
+  SELECT
+    rater_id, CAST(sum(n) AS BIGINT) AS n,
+    sum(CAST(e1 AS DECIMAL(38, 15))) AS e1, sum(CAST(e2 AS DECIMAL(38, 15))) AS e2
+  FROM split
   GROUP BY rater_id
 ),
 sides AS (  -- decimals take away exactly
@@ -79,6 +99,25 @@ differences AS (  -- 1e-12: what rounding leaves of nothing
         / nullif(n_rest - 1, 0) / n_rest) AS se
   FROM sides
 ),
+split_totals AS (
+  SELECT rater_id, situation, CAST(sum(n) AS BIGINT) AS n, sum(CAST(e1 AS DECIMAL(38, 15))) AS e1
+  FROM split
+  GROUP BY rater_id, situation
+),
+contrasts AS (  -- where the situation has items with the action and without it
+  SELECT
+    split.rater_id, action, CAST(split.n AS DOUBLE) * (all_of.n - split.n) / all_of.n AS weight,
+    CAST(split.e1 AS DOUBLE) / split.n - CAST(all_of.e1 - split.e1 AS DOUBLE) / (all_of.n - split.n) AS difference
+  FROM split JOIN split_totals AS all_of ON all_of.rater_id = split.rater_id AND all_of.situation = split.situation
+  WHERE all_of.n > split.n
+),
+within AS (
+  SELECT
+    rater_id, action,
+    sum(weight * difference ORDER BY weight * difference) / sum(weight ORDER BY weight) AS difference
+  FROM contrasts
+  GROUP BY rater_id, action
+),
 panel AS (
   SELECT action, median(difference) FILTER (WHERE n >= $n_min AND n_rest >= $n_other) AS middle
   FROM differences
@@ -86,11 +125,13 @@ panel AS (
 ),
 report AS (
   SELECT
-    rater_id, action, constant, n, difference, se,
+    differences.rater_id, differences.action, constant, n, differences.difference, se,
     n >= $n_min AND n_rest >= $n_other AS enough,
-    abs(difference) >= $threshold AND abs(difference - middle) >= $threshold
-      AND sign(difference) = sign(difference - middle) AS large
-  FROM differences JOIN panel USING (action)
+    abs(differences.difference) >= $threshold AND abs(differences.difference - middle) >= $threshold
+      AND sign(differences.difference) = sign(differences.difference - middle) AS large,
+    coalesce(sign(differences.difference) * sign(within.difference) < 0, FALSE) AS turned
+  FROM differences JOIN panel ON panel.action = differences.action
+    LEFT JOIN within ON within.rater_id = differences.rater_id AND within.action = differences.action
 )
 SELECT
   concat(rater_id, ':', action) AS subject,
@@ -100,9 +141,10 @@ SELECT
   difference + 1.959963984540054 * se AS upper,
   CASE WHEN se > 0 THEN difference / se WHEN difference <> 0 THEN sign(difference) * CAST('Infinity' AS DOUBLE)
     WHEN se = 0 THEN 0 END AS statistic,
-  coalesce(large AND enough, FALSE) AS flagged,
+  coalesce(large AND enough AND NOT turned, FALSE) AS flagged,
   CASE
     WHEN NOT enough THEN 'insufficient'
+    WHEN large AND turned THEN 'turns round within situations: not the action'
     WHEN large THEN
       concat_ws('; ', CASE WHEN difference > 0 THEN 'favours the action' ELSE 'disfavours the action' END,
         CASE WHEN constant THEN 'always the same answer: see constant_rater' END)

@@ -35,21 +35,18 @@ distribution = "normal"
 rate = 0.01
 hypothesis = "the runs are as many as the panel's median, or random order, gives"
 */
-WITH given AS (
-  SELECT rater_id, objective, t, value
-  FROM ratings
-  WHERE kind = 'rating'
-),
-placed AS (
+WITH placed AS (
   SELECT
     rater_id, objective, value,
     row_number() OVER (PARTITION BY rater_id, objective ORDER BY t) AS place,
     lag(value) OVER (PARTITION BY rater_id, objective ORDER BY t) AS before
-  FROM given
+  FROM ratings
+  WHERE kind = 'rating'
 ),
 counts AS (
   SELECT rater_id, objective, count(*) AS n_rk
-  FROM given
+  FROM ratings
+  WHERE kind = 'rating'
   GROUP BY rater_id, objective, value
 ),
 powers AS (

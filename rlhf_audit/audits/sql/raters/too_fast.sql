@@ -44,56 +44,59 @@ meaning = "share of fast answers that anybody may have (ours)"
 distribution = "binomial"
 hypothesis = "the rater is too fast as often as the panel's median rater, or `base_share`"
 */
-WITH judged AS (
-  SELECT rater_id, item, e, CASE WHEN NOT isnan(latency_s) THEN latency_s END AS latency_s
+WITH measured AS (  -- nobody answers everything in no time: such times were not measured
+  SELECT rater_id, max(CASE WHEN NOT isnan(latency_s) THEN latency_s END) > 0 AS has_times
   FROM ratings
   WHERE kind = 'rating'
-),
-measured AS (  -- nobody answers everything in no time: such times were not measured
-  SELECT rater_id, max(latency_s) > 0 AS has_times
-  FROM judged
   GROUP BY rater_id
 ),
-ranked AS (  -- place: from 1, the fastest on the item
-  SELECT rater_id, item, e, latency_s, row_number() OVER (PARTITION BY item ORDER BY latency_s) AS place
-  FROM judged JOIN measured USING (rater_id)
-  WHERE has_times AND latency_s IS NOT NULL
-),
 counted AS (
-  SELECT item, count(*) AS m
-  FROM ranked
+  SELECT item, count(*) AS m, min(latency_s) AS fastest, max(latency_s) AS slowest
+  FROM ratings JOIN measured USING (rater_id)
+  WHERE kind = 'rating' AND has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s)
   GROUP BY item
-  HAVING count(*) >= 2
 ),
-central AS (  -- low, high: places, in the others' m - 1 sorted times, of the one or two in the middle
+alone AS (SELECT item FROM counted WHERE m = 1),  -- fewer, as a rule, than all others
+doubtful AS (  -- on all others nobody can be fast: the others' median is not above the slowest
+  SELECT item, m
+  FROM counted
+  WHERE m >= 2 AND fastest < least($ceiling_s, $fraction * slowest)
+),
+ranked AS (  -- place: from 1, the fastest on the item; low, high: places, in the others' m - 1 sorted times, of the middle
   SELECT
-    item, low, high,
+    rater_id, item, latency_s, row_number() OVER (PARTITION BY item ORDER BY latency_s) AS place,
+    CAST(floor(doubtful.m / 2) AS BIGINT) AS low, CAST(floor((doubtful.m + 1) / 2) AS BIGINT) AS high
+  FROM ratings JOIN measured USING (rater_id) JOIN doubtful USING (item)
+  WHERE kind = 'rating' AND has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s)
+),
+central AS (
+  SELECT
+    item,
     max(latency_s) FILTER (WHERE place = low) AS at_low,
     max(latency_s) FILTER (WHERE place = low + 1) AS after_low,
     max(latency_s) FILTER (WHERE place = high) AS at_high,
     max(latency_s) FILTER (WHERE place = high + 1) AS after_high
-  FROM
-    ranked
-    JOIN (
-      SELECT item, CAST(floor(m / 2) AS BIGINT) AS low, CAST(floor((m + 1) / 2) AS BIGINT) AS high FROM counted
-    ) AS places USING (item)
+  FROM ranked
   WHERE place BETWEEN low AND high + 1
-  GROUP BY item, low, high
+  GROUP BY item
 ),
-timed AS (  -- the own time skipped, the others' places move by one from there on
-  SELECT
-    rater_id, abs(e) AS apart,
-    latency_s < least($ceiling_s, $fraction * 0.5 * (
-      CASE WHEN low >= place THEN after_low ELSE at_low END
-      + CASE WHEN high >= place THEN after_high ELSE at_high END)) AS fast
+fast AS (  -- the own time skipped, the others' places move by one from there on
+  SELECT rater_id, count(*) AS k
   FROM ranked JOIN central USING (item)
+  WHERE latency_s < least($ceiling_s, $fraction * 0.5 * (
+    CASE WHEN low >= place THEN after_low ELSE at_low END
+    + CASE WHEN high >= place THEN after_high ELSE at_high END))
+  GROUP BY rater_id
+),
+answered AS (
+  SELECT rater_id, count(*) AS n, sum(CAST(abs(e) AS DECIMAL(38, 15))) / count(*) AS apart
+  FROM ratings JOIN measured USING (rater_id) LEFT JOIN alone ON alone.item = ratings.item
+  WHERE kind = 'rating' AND has_times AND latency_s IS NOT NULL AND NOT isnan(latency_s) AND alone.item IS NULL
+  GROUP BY rater_id
 ),
 shares AS (
-  SELECT
-    rater_id, count(*) AS n, count(*) FILTER (WHERE fast) AS k,
-    sum(CAST(apart AS DECIMAL(38, 15))) / count(*) AS apart
-  FROM timed
-  GROUP BY rater_id
+  SELECT rater_id, n, coalesce(k, 0) AS k, apart
+  FROM answered LEFT JOIN fast USING (rater_id)
 ),
 panel AS (
   SELECT median(k / n) AS usual_share, median(apart) AS usually_apart

@@ -56,6 +56,18 @@ def by_chance(random: np.random.Generator) -> Planted:
     return Planted(turned(columns, ONE, lambda _, coin: coin < 0.5, random), {ONE})
 
 
+def known_labels(random: np.random.Generator) -> Planted:
+    """One rater answers at random; of half of the items what most honest raters say is known to be right."""
+    columns = whole.binary(random)
+    given = np.bincount(columns["item_number"])
+    yes = np.bincount(columns["item_number"], columns["value"])
+    gold = [
+        {"episode_id": f"e{i // 50:06d}", "step": int(i % 50), "value": float(2 * yes[i] > given[i])}
+        for i in np.flatnonzero(given)[::2]
+    ]
+    return Planted(turned(columns, ONE, lambda _, coin: coin < 0.5, random), {ONE}, {"gold": gold})
+
+
 def lenient(random: np.random.Generator) -> Planted:
     """One rater says yes to four of five of what they find wrong: of each pair with enough differences."""
     columns = whole.binary(random)
@@ -222,6 +234,7 @@ PLANTS: Mapping[str, Callable[[np.random.Generator], Planted]] = {
     "pairwise_kappa": by_chance,
     "marginal_homogeneity": lenient,
     "truth_inference": by_chance,
+    "gold_accuracy": known_labels,
     "item_controversy": disputed,
     "tie_excess": undecidable,
     "group_bias": lenient_group,

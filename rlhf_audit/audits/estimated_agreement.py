@@ -17,9 +17,11 @@ Row = dict[str, Any]
 def bootstrap_agreement(table: pa.Table, parameters: Mapping[str, float]) -> list[Row]:
     """Return alpha with two intervals, of each panel."""
     rows: list[Row] = []
-    for panel in panels(table):
+    by_panel = panels(table)
+    del table
+    for panel in by_panel:
         generator = seeds.generator(0, "bootstrap_agreement", panel.number)
-        n, n_raters = len(np.unique(panel.items)), len(panel.names)
+        n, n_raters = panel.n_rated, len(panel.names)
         scores = _scores(panel, parameters["max_ordinal"])
         draws = None
         if len(panel.scale) > 1:
@@ -46,7 +48,9 @@ def bootstrap_agreement(table: pa.Table, parameters: Mapping[str, float]) -> lis
 def complete_block_agreement(table: pa.Table, parameters: Mapping[str, float]) -> list[Row]:
     """Return Kendall's W and the intraclass correlations of each panel whose raters share items."""
     rows: list[Row] = []
-    for panel in panels(table):
+    by_panel = panels(table)
+    del table
+    for panel in by_panel:
         items, place = np.unique(panel.items, return_inverse=True)
         x = np.empty((len(items), len(panel.names)))
         x[place.reshape(-1), panel.raters] = panel.scale[panel.labels]

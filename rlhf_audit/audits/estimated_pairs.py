@@ -22,7 +22,9 @@ _MOST_LABELS, _CLASSES = 10, 5
 def copying(table: pa.Table, parameters: Mapping[str, float]) -> list[Row]:
     """Return a row a pair; the SELECT gives ratings as one panel's, and comparisons."""
     rows: list[Row] = []
-    for panel in panels(table):
+    by_panel = panels(table)
+    del table
+    for panel in by_panel:
         labels = _classes(panel)
         found = pairs.find(
             panel.items, panel.raters, labels, int(parameters["n_min"]), parameters["threshold"]

@@ -22,7 +22,9 @@ _PEAKS = 0.555
 def truth_inference(table: pa.Table, parameters: Mapping[str, float]) -> list[Row]:
     """Return a row a rater and a row a label, of each panel."""
     rows: list[Row] = []
-    for panel in panels(table):
+    by_panel = panels(table)
+    del table
+    for panel in by_panel:
         if len(panel.scale) > parameters["max_labels"]:
             n = np.bincount(panel.raters)
             rows += [
@@ -39,9 +41,11 @@ def item_controversy(table: pa.Table, parameters: Mapping[str, float]) -> list[R
     rows: list[Row] = []
     named = table.filter(pc.is_valid(table["name"]))
     names = dict(zip(named["item"].to_pylist(), named["name"].to_pylist(), strict=True))
-    for panel in panels(table):
+    by_panel = panels(table)
+    del table
+    for panel in by_panel:
         if len(panel.scale) > parameters["max_labels"]:
-            n = len(np.unique(panel.items))
+            n = panel.n_rated
             rows.append(_row(f"all items{panel.suffix}", n, panel.number, note="too many different labels"))
         else:
             rows += _disputed(panel, names, parameters)

@@ -50,16 +50,27 @@ class Panel:
         """One more than the highest item's number; not all of them need have ratings."""
         return int(self.items.max()) + 1
 
+    @property
+    def n_rated(self) -> int:
+        """Items with ratings."""
+        return int(np.count_nonzero(np.bincount(self.items)))
+
 
 def panels(table: pa.Table) -> Iterator[Panel]:
     """Yield each panel of ``panel, rater, item, value, rater_id, suffix``, its texts in one row a rater.
 
-    Without ``suffix`` it is empty.
+    Without ``suffix`` it is empty. Where there is one panel the table is let go before what is made of it is
+    looked at, if the caller lets go of it too: it is as large.
     """
     numbers = table["panel"].to_numpy()
-    for number in np.flatnonzero(np.bincount(numbers)):
-        own = numbers == number
-        yield _panel(int(number), table if own.all() else table.filter(pa.array(own)))
+    found = np.flatnonzero(np.bincount(numbers)).tolist()
+    if len(found) == 1:
+        panel = _panel(found[0], table)
+        del table, numbers
+        yield panel
+        return
+    for number in found:
+        yield _panel(number, table.filter(pa.array(numbers == number)))
 
 
 def _panel(number: int, table: pa.Table) -> Panel:

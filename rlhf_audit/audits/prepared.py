@@ -25,7 +25,7 @@ class Parts(StrEnum):
     """Each of so many items, by their numbers: for what is counted over the items."""
 
 
-BLOCK = 250_000
+BLOCK = 125_000
 """Items of a block, as the SQL has it."""
 
 _PARTS = {

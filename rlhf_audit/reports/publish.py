@@ -12,7 +12,7 @@ from rlhf_audit.errors import UsageError
 from rlhf_audit.log import durable, views
 from rlhf_audit.log.artefacts import ArtefactKind
 from rlhf_audit.log.store import Log
-from rlhf_audit.reports import against, document, frames, gather, html, markdown, tables
+from rlhf_audit.reports import against, document, gather, markdown, tables
 
 JSON, HTML, MARKDOWN = against.JSON, "report.html", "report.md"
 
@@ -68,6 +68,9 @@ def publish(
             ]
         finally:
             connection.close()
+        # Not before: what draws takes 35 MB, and the audits need theirs first.
+        from rlhf_audit.reports import frames, html
+
         drawn, note = frames.pictured(log, points.disputed, every_environment)
         points = replace(points, disputed=drawn, pictures_note=note)
         built = document.build(facts, audits, points, older.compare if older else None)

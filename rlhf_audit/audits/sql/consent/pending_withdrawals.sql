@@ -41,12 +41,13 @@ in_part AS (  -- who withdrew and left something standing
   WHERE state IN ('given', 'expired') AND array_length(purposes) > 0
     AND rater_id NOT IN (
       SELECT f.rater_id
-      FROM feedback AS f JOIN grants AS g ON g.grant_id = f.grant_id AND g.rater_id = f.rater_id
+      FROM feedback AS f JOIN raters ON raters.rater_id = f.rater_id
+        JOIN grants AS g ON g.grant_id = f.grant_id AND g.rater_id = f.rater_id
       WHERE g.state = 'withdrawn')
 ),
 given AS (
   SELECT rater_id, count(*) AS n
-  FROM feedback
+  FROM feedback JOIN raters USING (rater_id)
   GROUP BY rater_id
 ),
 stored AS (

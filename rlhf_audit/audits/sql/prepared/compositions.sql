@@ -1,6 +1,6 @@
 /* How a rater's ratings stand among the others on the same items: ratings that stand alike are one row.
 
-block     of 250,000 items, by their numbers
+block     of 125,000 items, by their numbers
 kind, objective, rater_id, value
 m         ratings that the item has
 q         pairs of these ratings that agree, each with itself and both ways: the sum of n_same over them
@@ -8,7 +8,7 @@ n_same    ratings of the item with the same value, this one among them
 n         ratings of this rater that stand so */
 WITH given AS (
   SELECT
-    floor((item - 1) / 250000) AS block, kind, objective, rater_id, item, value, m
+    floor((item - 1) / 125000) AS block, kind, objective, rater_id, item, value, m
   FROM ratings
 ),
 counted AS (

@@ -1,10 +1,10 @@
 /* How often two raters gave the same answer on the same item in the very same time.
 
-block     of 250,000 items, by their numbers
+block     of 125,000 items, by their numbers
 a, b      the raters, a's pseudonym first in the alphabet
 n_same    answers; one that more than five raters share is a coincidence of the clock, and left out */
 WITH timed AS (
-  SELECT floor((item - 1) / 250000) AS block, rater_id, item, value, latency_s
+  SELECT floor((item - 1) / 125000) AS block, rater_id, item, value, latency_s
   FROM ratings
   WHERE latency_s IS NOT NULL
 ),

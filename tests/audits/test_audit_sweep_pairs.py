@@ -147,18 +147,22 @@ def test_sweep_audits_coverage_of_the_kappa_with_oneself() -> None:
 @pytest.mark.sweep
 def test_sweep_audits_intervals_of_honest_pairs_hold_zero() -> None:
     """1,000 logs of seven honest raters: 21 pairs each, who copy nothing."""
-    parameters = {name: one.default for name, one in catalogue.find("copying").parameters.items()}
+    audit = catalogue.find("copying")
+    assert audit.test is not None
+    parameters = {name: one.default for name, one in audit.parameters.items()}
     held, flagged, n_pairs = 0, 0, 0
     items, raters = np.divmod(np.arange(80 * 7), 7)
+    names = [f"r-{rater}" if item == 0 else None for item, rater in zip(items, raters, strict=True)]
+    place = {"panel": np.ones(len(items), int), "rater": raters, "item": items, "rater_id": names}
     for seed in range(1000):
         random = np.random.default_rng(seed)
         truth = random.random(80) < 0.5
         value = np.where(random.random(len(items)) < 0.85, truth[items], ~truth[items]).astype(float)
-        table = pa.table({"rater_id": [f"r-{r}" for r in raters], "item": items, "value": value})
+        table = pa.table({**place, "value": value, "suffix": [name and "" for name in names]})
         rows = estimated_pairs.copying(table, parameters)
         q = runner.benjamini_hochberg([row["p"] for row in rows])
         held += sum(row["lower"] <= 0 for row in rows)
-        flagged += sum(row["flagged"] and one <= 0.05 for row, one in zip(rows, q, strict=True))
+        flagged += sum(row["flagged"] and one <= audit.test.rate for row, one in zip(rows, q, strict=True))
         n_pairs += len(rows)
     print(f"copying: lower bound at most 0 in {held / n_pairs:.4f}, flagged {flagged / n_pairs:.5f}")
     assert n_pairs == 21_000 and held / n_pairs >= 0.93 and flagged / n_pairs <= 0.005

@@ -9,14 +9,13 @@ References:
     model of honest answers); expected agreement of a pair after Cohen 1960.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
-from rlhf_audit.estimators import dawid_skene
+from rlhf_audit.estimators import dawid_skene, in_order
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer]
@@ -37,7 +36,6 @@ _VERDICT = ("excess", "se", "p", "informative", "identical", "wrong", "wrong_tog
 _ROUNDS, _LIKELY, _SURE = 4, 0.05, 1e-6
 """Times that echoes are looked for; corrected p of the first in a round, and of all further ones."""
 _MOST_ROWS = 4_000_000
-_AT_ONCE = 200_000
 _TINY = 1e-12
 
 
@@ -86,7 +84,7 @@ def find(items: Ints, raters: Ints, labels: Ints, n_min: int, threshold: float) 
         Rows are sorted first. The numbers of the raters decide the order of sums and nothing else.
     """
     shape = (int(items.max()) + 1, int(raters.max()) + 1, int(labels.max()) + 1)
-    items, raters, labels = _in_order(items, raters, labels, shape)
+    items, raters, labels = in_order.arranged(items, raters, labels, shape)
     shared = _shared(items, raters, shape)
     a, b = np.nonzero(np.triu(shared >= n_min, 1))
     echoes = np.zeros(shape[1], bool)
@@ -105,24 +103,6 @@ def find(items: Ints, raters: Ints, labels: Ints, n_min: int, threshold: float) 
     assert found is not None
     _match_twins(found, echoes, np.bincount(raters, minlength=shape[1]))
     return found
-
-
-def _in_order(
-    items: Ints, raters: Ints, labels: Ints, shape: tuple[int, int, int]
-) -> tuple[Ints, Ints, Ints]:
-    """Return the rows sorted, each as one number: in half the memory."""
-    keys = items.astype(np.int64)
-    for size, part in ((shape[1], raters), (shape[2], labels)):
-        keys *= size
-        keys += part
-    keys.sort()
-    parts = []
-    for size in (shape[2], shape[1]):
-        part = np.empty(len(keys), np.int32)
-        np.remainder(keys, size, out=part, casting="unsafe")
-        keys //= size
-        parts.append(part)
-    return keys.astype(np.int32), parts[1], parts[0]
 
 
 def _match_twins(found: Pairs, echoes: npt.NDArray[np.bool_], given: Ints) -> None:
@@ -166,19 +146,9 @@ def _take(found: Pairs, now: Pairs, which: npt.NDArray[np.bool_]) -> None:
         getattr(found, name)[which] = getattr(now, name)[which]
 
 
-def _some(items: Ints, n_items: int) -> Iterator[tuple[slice, slice]]:
-    """Yield the rows, and the items, of some items at a time; what is added up of them is small."""
-    ends = np.cumsum(np.bincount(items, minlength=n_items))
-    start = first = 0
-    while first < n_items:
-        last = max(first + 1, int(np.searchsorted(ends, start + _AT_ONCE, side="right")))
-        yield slice(start, int(ends[last - 1])), slice(first, last)
-        start, first = int(ends[last - 1]), last
-
-
 def _shared(items: Ints, raters: Ints, shape: tuple[int, int, int]) -> Array:
     shared = np.zeros((shape[1], shape[1]))
-    for rows, some in _some(items, shape[0]):
+    for rows, some in in_order.some(items, shape[0]):
         rated = _matrix(items[rows] - some.start, raters[rows], some.stop - some.start, shape[1])
         shared += (rated.T @ rated).toarray()
     return shared
@@ -192,7 +162,7 @@ def _judged(items: Ints, raters: Ints, labels: Ints, shape: tuple[int, int, int]
     certain = np.log(np.maximum(confusion, _TINY))
     n, same, expected = (np.zeros((shape[1], shape[1])) for _ in range(3))
     told, counts = np.empty(truth.shape), np.empty(truth.shape)
-    for rows, some in _some(items, shape[0]):
+    for rows, some in in_order.some(items, shape[0]):
         own, r, given, size = items[rows] - some.start, raters[rows], labels[rows], some.stop - some.start
         rated = _matrix(own, r, size, shape[1])
         n += (rated.T @ rated).toarray()

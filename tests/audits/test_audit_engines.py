@@ -20,7 +20,7 @@ def ratings(seed: int = 3) -> list[dict[str, Any]]:
     for rater in RATERS:
         for number in range(60):
             own = {"rater": rater, "item": f"e-{rng.randrange(9)}:{rng.randrange(5)}", "value": rng.random()}
-            own |= {"session_n": rng.randrange(1, 4), "row": number}
+            own |= {"session_n": rng.randrange(1, 4), "row": number, "latency_s": rng.choice([1.0, 2.0, 3.0])}
             if number % 3 == 0:
                 own |= {"kind": "comparison", "value": rng.choice([0, 0.5, 1]), "n_steps": 5}
                 own |= {"other_episode_id": f"e-{rng.randrange(9)}", "other_step": rng.randrange(5)}
@@ -47,14 +47,25 @@ def test_in_pieces_and_by_any_threads_the_bits_of_the_plain_views(
     given = ratings()
     with audit_panel.connect(given) as plain:
         plain.execute(prepared.script())
-        expected = {name: made(plain, name) for name in ("answers", "items", "ratings")}
+        expected = {
+            name: made(plain, name)
+            for name in ("answers", "items", "ratings", "compositions", "same_answers")
+        }
     monkeypatch.setattr(engines, "_PIECE", piece)
+    monkeypatch.setattr(engines, "BLOCK", piece)
     random.Random(piece).shuffle(given)
     with audit_panel.connect(given, threads=threads, files=files(60)) as connection:
         engine = DuckDBEngine(connection)
         for one in prepared.load().values():
             engine.prepare(one)
         assert {name: made(connection, name) for name in expected} == expected
+
+
+def test_blocks_are_as_large_as_the_sql_has_them() -> None:
+    by_block = [one for one in prepared.load().values() if one.parts is prepared.Parts.BLOCKS]
+    assert by_block
+    for one in by_block:
+        assert f"floor((item - 1) / {prepared.BLOCK}) AS block" in one.sql
 
 
 def test_nothing_is_kept_that_nobody_reads() -> None:

@@ -10,6 +10,7 @@ import pytest
 from audit_simulate import simulate
 
 from rlhf_audit.audits import catalogue, runner
+from rlhf_audit.estimators import in_order
 from rlhf_audit.types import AuditRow
 
 REAL = Path(__file__).parents[3] / "shared" / "ground_truth" / "real"
@@ -56,6 +57,20 @@ def test_a_copy_among_five_raters_is_the_only_finding() -> None:
     for seed in range(4):
         found = audit(crowd(seed, 5, 100, 1.0), ["copying"])
         assert {name for name, row in found.items() if row.flagged} == {"copying r-0/r-1"}
+
+
+def test_copying_does_not_depend_on_how_many_ratings_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = crowd(1, 8, 90, 0.7)
+    expected = audit(rows, ["copying"])
+    for at_once in (1, 50):
+        monkeypatch.setattr(in_order, "_AT_ONCE", at_once)
+        found = audit(rows, ["copying"])
+        assert found.keys() == expected.keys()
+        for name, row in found.items():
+            assert row.value == pytest.approx(expected[name].value, abs=1e-12)
+            assert row.note == expected[name].note
 
 
 def test_the_interval_of_a_finding_lies_above_0() -> None:

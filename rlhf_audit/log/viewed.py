@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -61,22 +62,34 @@ def files(log: Log) -> Files:
 
 def _by_kind(log: Log, there: Sequence[SealedFile]) -> Files:
     known: dict[str, str] = {}
+    alike: dict[str, Mapping[str, Kind]] = {}
     kinds: dict[tuple[str, str], Kind] = {}
     for session_id, facts in log.whereabouts.sessions.items():
-        env_id, hashed = facts["env"]["env_id"], facts["observations"] == HASHED
-        observation = observation_space(facts).arrow
-        action = reading.from_json(facts["env"]["action_space"]).arrow
-        native = _native_name(env_id, hashed, f"{env_id} {(observation, action)}", known)
-        vector, number = _kinds(observation, action)
-        kinds[session_id, STEPS] = Kind(_FOLDERS[STEPS], env_id, native, str(observation), vector, number)
-        kinds[session_id, EPISODES] = Kind(_FOLDERS[EPISODES], observation=str(observation), vector=vector)
-        kinds[session_id, FEEDBACK] = Kind(_FOLDERS[FEEDBACK])
+        # Reading a space takes longer than all else here, and sessions of one environment say the same of it.
+        said = repr((facts["env"], facts["observations"]))
+        if said not in alike:
+            alike[said] = _of_session(facts, known)
+        kinds |= {(session_id, folder): kind for folder, kind in alike[said].items()}
     found: dict[Kind, list[Path]] = {}
     for file in there:
         kind = kinds[file.slices[0].session_id, file.folder]
         found.setdefault(kind, []).append(log.layout.root / file.path)
     # In the ledger's order within a folder: a merged file stands where the first of its sessions stood.
     return {kind: sorted(paths, key=lambda path: path.parent) for kind, paths in sorted(found.items())}
+
+
+def _of_session(facts: Mapping[str, Any], known: dict[str, str]) -> Mapping[str, Kind]:
+    """Return of what kind a session's files are, by folder."""
+    env_id, hashed = facts["env"]["env_id"], facts["observations"] == HASHED
+    observation = observation_space(facts).arrow
+    action = reading.from_json(facts["env"]["action_space"]).arrow
+    native = _native_name(env_id, hashed, f"{env_id} {(observation, action)}", known)
+    vector, number = _kinds(observation, action)
+    return {
+        STEPS: Kind(_FOLDERS[STEPS], env_id, native, str(observation), vector, number),
+        EPISODES: Kind(_FOLDERS[EPISODES], observation=str(observation), vector=vector),
+        FEEDBACK: Kind(_FOLDERS[FEEDBACK]),
+    }
 
 
 def by_rater(paths: Sequence[Path]) -> dict[str, list[Path]]:

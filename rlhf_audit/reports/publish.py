@@ -7,7 +7,7 @@ and destroys all of them, and none of a former report is left behind.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlhf_audit.audits import runner
+from rlhf_audit.audits import memory, runner
 from rlhf_audit.errors import UsageError
 from rlhf_audit.log import durable, views
 from rlhf_audit.log.artefacts import ArtefactKind
@@ -46,7 +46,7 @@ def publish(
     Raises:
         UsageError: ``folder`` is a place of the log's own data.
     """
-    with log.writing():
+    with log.writing(), memory.uncollected():
         path = log.layout.recorded(folder)
         if not f"{path}/".startswith(("../", "reports/")):
             raise UsageError(

@@ -2,7 +2,7 @@
 
 What the ledger says (grants, sessions, withdrawals …) is small: DuckDB makes those views from the lines that
 were checked, and Spark is handed their rows. Feedback, steps and episodes Spark reads itself, from the sealed
-Parquet files that the ledger names, through the very text of log/views.sql: one definition of consent.
+Parquet files that the ledger names, through the very text of log/row_views.sql: one definition of consent.
 """
 
 import contextlib
@@ -25,13 +25,15 @@ _BY_SPARK = (
     "episodes",
     "steps",
     "feedback",
+    "superseded",
+    "granted",
     "consented",
     "usable",
     "usable_for_training",
     "usable_for_audit",
     "skips_for_audit",
 )
-"""Views of log/views.sql that read sealed files, each after those that it reads."""
+"""Views of log/row_views.sql that read sealed files, each after those that it reads."""
 
 _TYPES = {"VARCHAR": "string", "TIMESTAMPTZ": "timestamp", "DOUBLE[]": "array<double>"}
 """Spark's names of DuckDB's types, where they differ."""
@@ -69,9 +71,7 @@ class SparkEngine:
         self._feedback = log.layout.feedback
         self._texts = {
             name: body
-            for name, body in re.findall(
-                r"CREATE VIEW (\w+) AS\n(.*?);\n", view_sql.text_of_views() + "\n", re.S
-            )
+            for name, body in {**view_sql.of_ledger(as_of), **view_sql.of_rows()}.items()
             if name in _BY_SPARK
         }
 

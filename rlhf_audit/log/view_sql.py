@@ -1,5 +1,6 @@
 """The views' SQL: the same text for our own connection and for any DuckDB shell."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import resources
@@ -81,47 +82,69 @@ def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | 
     values = [f"({quoted(path)}, {quoted(session)}, {rows})" for path, session, rows in viewed.slices(log)]
     body = f"VALUES {', '.join(values)}" if values else "SELECT '', '', 0 WHERE false"
     slices = f"CREATE VIEW sealed_slices(path, session_id, rows) AS {body};"
-    views = statements(log, files, as_of, groups)
-    return "\n".join(["SET TimeZone = 'UTC';", *ciphers, lines, slices, views])
+    made = [
+        f'CREATE VIEW "{name}" AS\n{select};'
+        for each in (of_files(log, files, groups), of_ledger(as_of), of_rows())
+        for name, select in each.items()
+    ]
+    return "\n".join(["SET TimeZone = 'UTC';", *ciphers, lines, slices, *made])
 
 
-def statements(
+def of_files(
     log: Log,
     files: viewed.Files,
-    as_of: datetime,
     groups: Mapping[str, Mapping[str, str]] | None,
     named: Mapping[viewed.Kind, str] | None = None,
-) -> str:
-    """Return the views' statements; files that are ``named`` are read as the table of that name."""
-    named = named or {}
+) -> dict[str, str]:
+    """Return the SELECTs, by view, that the others begin with: of files, groups and manifests.
 
-    parts = []
+    Args:
+        log: Whose views.
+        files: What they read.
+        groups: Consented groups by pseudonym.
+        named: Files that are read as the table of that name instead.
+    """
+    named = named or {}
+    found = {}
     for view, columns in COLUMNS.items():
-        found = [
+        parts = [
             select
             for kind, paths in files.items()
             if kind.view == view
             for select in selects(kind, paths, sealed=log.is_sealed, named=named.get(kind))
         ]
         empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items())
-        body = "\nUNION ALL ".join(found) or f"SELECT {empty} WHERE false"
-        parts.append(f"CREATE VIEW {view} AS\n{body};")
-    parts += _native(files, named)
+        found[view] = "\nUNION ALL ".join(parts) or f"SELECT {empty} WHERE false"
+    for kind, paths in files.items():
+        if kind.native:
+            # Each environment's steps in the types of its own spaces, as steps_of_CartPole_v1.
+            found[kind.native] = f"SELECT * FROM {named.get(kind) or _plain(paths)}"
     rows = [f"({quoted(rater)}, {_map(own)})" for rater, own in sorted((groups or {}).items()) if own]
     values = f"VALUES {', '.join(rows)}" if rows else "SELECT NULL::VARCHAR, MAP {'': ''} WHERE false"
-    parts.append(f"CREATE VIEW consented_groups(rater_id, groups) AS {values};")
+    found["consented_groups"] = f"SELECT * FROM ({values}) AS of_rater(rater_id, groups)"
     made = [f"({quoted(path)}, {quoted(rater_id)}, {rows})" for path, rater_id, rows in policy_rows.read(log)]
     values = f"VALUES {', '.join(made)}" if made else "SELECT '', '', 0 WHERE false"
-    parts.append(f"CREATE VIEW policy_manifests(path, rater_id, rows) AS {values};")
+    found["policy_manifests"] = f"SELECT * FROM ({values}) AS of_policy(path, rater_id, rows)"
     back = ", ".join(f"({quoted(kind)}, {n}::BIGINT)" for kind, n in returned.count(log).items())
-    parts.append(f"CREATE VIEW returned(kind, n) AS VALUES {back};")
-    text = text_of_views().replace("$as_of", f"TIMESTAMPTZ {quoted(to_text(as_of))}")
-    return "\n".join([*parts, text])
+    found["returned"] = f"SELECT * FROM (VALUES {back}) AS of_kind(kind, n)"
+    return found
 
 
-def text_of_views() -> str:
-    """Return views.sql."""
-    return resources.files("rlhf_audit.log").joinpath("views.sql").read_text("utf-8")
+def of_ledger(as_of: datetime) -> dict[str, str]:
+    """Return the SELECTs of ledger_views.sql by name, each after those that it reads."""
+    return _named("ledger_views.sql", as_of)
+
+
+def of_rows() -> dict[str, str]:
+    """Return the SELECTs of row_views.sql by name, each after those that it reads."""
+    return _named("row_views.sql")
+
+
+def _named(file: str, as_of: datetime | None = None) -> dict[str, str]:
+    text = resources.files("rlhf_audit.log").joinpath(file).read_text("utf-8")
+    if as_of is not None:
+        text = text.replace("$as_of", f"TIMESTAMPTZ {quoted(to_text(as_of))}")
+    return dict(re.findall(r"CREATE VIEW (\w+) AS\n?(.*?);\n", text, re.S))
 
 
 def selects(kind: viewed.Kind, paths: Sequence[Path], *, sealed: bool, named: str | None = None) -> list[str]:
@@ -161,16 +184,6 @@ def sealed_raters(log: Log, files: viewed.Files) -> list[str]:
     """Return the raters whose keys the views need."""
     found = (viewed.by_rater(paths) for kind, paths in files.items() if kind.view == "feedback_rows")
     return [rater for raters in found for rater in raters] if log.is_sealed else []
-
-
-def _native(files: viewed.Files, named: Mapping[viewed.Kind, str]) -> list[str]:
-    """Return views of each environment's steps in the types of its own spaces, as steps_of_CartPole_v1."""
-    found = []
-    for kind, paths in files.items():
-        if kind.native:
-            body = f"SELECT * FROM {named.get(kind) or _plain(paths)}"
-            found.append(f'CREATE VIEW "{kind.native}" AS {body};')
-    return found
 
 
 def _plain(paths: Sequence[Path]) -> str:

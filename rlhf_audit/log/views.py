@@ -38,7 +38,7 @@ def connect(
     Args:
         log: Whose views.
         as_of: Consent, expiry and deadlines are judged at this moment.
-        read_once: Keep what raters gave in memory, compressed: for many queries of it.
+        read_once: Keep what raters gave in memory, compressed, and what the ledger says: for many queries.
         progress: Told how far that is.
 
     Raises:
@@ -82,7 +82,15 @@ def _connected(
             if kind.view == "feedback_rows":
                 selects = list(view_sql.pieces(log, kind, paths, named.get(kind)))
                 named[kind] = at_hand.read(connection, selects, progress)
-        connection.execute(view_sql.statements(log, files, as_of, consented_groups(log, as_of), named))
+        begun = view_sql.of_files(log, files, consented_groups(log, as_of), named)
+        of_ledger, of_rows = view_sql.of_ledger(as_of), view_sql.of_rows()
+        # Of few rows: as views they would parse the ledger's lines at each query.
+        kept = {*of_ledger, "superseded"} if read_once else set()
+        for name, select in (begun | of_ledger | of_rows).items():
+            if name in kept:
+                connection.register(name, query(connection, select))
+            else:
+                connection.execute(f'CREATE VIEW "{name}" AS\n{select}')
         connection.execute("SET lock_configuration = true")
     except duckdb.InterruptException as error:
         connection.close()

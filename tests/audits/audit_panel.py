@@ -1,4 +1,4 @@
-"""A small DuckDB with the columns of rlhf_audit/log/views.sql, filled from plain rows."""
+"""A small DuckDB with the columns of rlhf_audit/log/row_views.sql, filled from plain rows."""
 
 import csv
 from collections.abc import Iterable, Mapping

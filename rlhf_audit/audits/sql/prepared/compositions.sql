@@ -11,14 +11,18 @@ WITH given AS (
     floor((item - 1) / 125000) AS block, kind, objective, rater_id, item, value, m
   FROM ratings
 ),
-counted AS (
-  SELECT *, count(*) OVER (PARTITION BY block, item, value) AS n_same
+alike AS (
+  SELECT block, item, value, count(*) AS n_same
   FROM given
+  GROUP BY block, item, value
 ),
 squared AS (
-  SELECT *, CAST(sum(n_same) OVER (PARTITION BY block, item) AS BIGINT) AS q
-  FROM counted
+  SELECT block, item, CAST(sum(n_same * n_same) AS BIGINT) AS q
+  FROM alike
+  GROUP BY block, item
 )
-SELECT block, kind, objective, rater_id, value, m, q, n_same, count(*) AS n
-FROM squared
-GROUP BY block, kind, objective, rater_id, value, m, q, n_same
+SELECT given.block, kind, objective, rater_id, given.value, m, q, n_same, count(*) AS n
+FROM given
+  JOIN alike ON alike.block = given.block AND alike.item = given.item AND alike.value = given.value
+  JOIN squared ON squared.block = given.block AND squared.item = given.item
+GROUP BY given.block, kind, objective, rater_id, given.value, m, q, n_same

@@ -5,7 +5,7 @@ rater_id, item, kind, objective, value, swapped, action, session_n, row, t, late
 WITH numbered AS (
   SELECT
     answers.*, items.item, items.action,
-    row_number() OVER (PARTITION BY answers.rater_id, items.item ORDER BY session_n DESC, "row" DESC) AS from_last
+    lead(items.item) OVER (PARTITION BY answers.rater_id ORDER BY items.item, session_n, "row") AS next_item
   FROM
     answers
     JOIN items
@@ -20,4 +20,4 @@ SELECT
   row_number() OVER (PARTITION BY rater_id ORDER BY session_n, "row", item) AS t,
   latency_s
 FROM numbered
-WHERE from_last = 1
+WHERE next_item IS NULL OR next_item <> item

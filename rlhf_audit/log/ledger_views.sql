@@ -1,28 +1,37 @@
--- The views of a log. views.py puts in the ledger's lines, the lists of files and $as_of, the time at which
--- consent is judged. Nothing here reads the keys: groups come in as the table `consented_groups`, which rows
--- of which session a file holds as `sealed_slices`, and who taught a policy as `policy_manifests`.
+-- The views that follow from a log's ledger: of few rows each. view_sql.py puts in the ledger's lines, the lists
+-- of files and $as_of, the time at which consent is judged. Nothing here reads the keys: groups come in as the
+-- table `consented_groups`, which rows of which session a file holds as `sealed_slices`, and who taught a policy
+-- as `policy_manifests`. Whoever asks many questions keeps the rows of each, in this order.
 
 CREATE VIEW ledger AS
 SELECT (json->>'seq')::BIGINT AS seq, (json->>'at')::TIMESTAMPTZ AS noted_at, json->>'event' AS event,
        json::JSON AS body
 FROM ledger_lines;
 
+-- Their entries are the longest and the most: each is parsed once.
 CREATE VIEW sessions AS
-SELECT body->>'session_id' AS session_id,
+SELECT said.session_id AS session_id,
        row_number() OVER (ORDER BY seq) AS session_n,
-       body->>'rater_id' AS rater_id,
-       body->>'grant_id' AS grant_id,
-       body->>'kind' AS kind,
-       body->>'source' AS source,
-       body->>'rates' AS rates,
-       body->'env'->>'env_id' AS env_id,
-       (body->>'seed')::BIGINT AS seed,
-       body->'learn'->>'algorithm' AS learn,
-       (body->>'n_episodes')::BIGINT AS n_episodes,
-       (body->>'n_steps')::BIGINT AS n_steps,
-       (body->>'n_feedback')::BIGINT AS n_feedback,
+       said.rater_id AS rater_id,
+       said.grant_id AS grant_id,
+       said.kind AS kind,
+       said.source AS source,
+       said.rates AS rates,
+       said.env.env_id AS env_id,
+       said.seed AS seed,
+       said.learn.algorithm AS learn,
+       said.n_episodes AS n_episodes,
+       said.n_steps AS n_steps,
+       said.n_feedback AS n_feedback,
        noted_at AS sealed_at
-FROM ledger WHERE event = 'session';
+FROM (
+    SELECT seq, noted_at, from_json(body, '{
+        "session_id": "VARCHAR", "rater_id": "VARCHAR", "grant_id": "VARCHAR", "kind": "VARCHAR",
+        "source": "VARCHAR", "rates": "VARCHAR", "env": {"env_id": "VARCHAR"}, "seed": "BIGINT",
+        "learn": {"algorithm": "VARCHAR"}, "n_episodes": "BIGINT", "n_steps": "BIGINT", "n_feedback": "BIGINT"
+    }') AS said
+    FROM ledger WHERE event = 'session'
+);
 
 CREATE VIEW terms AS
 SELECT body->>'terms_sha256' AS terms_sha256, (body->>'version')::BIGINT AS version, noted_at AS added_at,
@@ -151,46 +160,3 @@ FROM (
     FROM ledger WHERE event = 'export'
 ) e
 ORDER BY seq;
-
-CREATE VIEW episodes AS
-SELECT s.session_n, e.* FROM episode_rows e JOIN sessions s USING (session_id);
-
-CREATE VIEW steps AS SELECT * FROM step_rows;
-
--- The right labels that came with ratings collected elsewhere: see exchange/ratings.py.
-CREATE VIEW gold AS
-SELECT episode_id, step, TRY_CAST(info->>'gold' AS DOUBLE) AS value
-FROM steps
-WHERE env_id = 'rated-elsewhere' AND info <> '{}';
-
-CREATE VIEW feedback AS
-SELECT f.rater_id, s.session_n, f.* EXCLUDE (rater_id), f.episode_id || ':' || f.step AS item
-FROM feedback_rows f JOIN sessions s USING (session_id, rater_id);
-
--- With the skips, which teach nothing, but are to be audited under the same consent.
-CREATE VIEW consented AS
-SELECT f.*, g.purposes
-FROM feedback f JOIN grants g USING (grant_id, rater_id)
--- grants names nobody whose erasure has begun. No NOT EXISTS: DuckDB would hold all of the rows for it.
-LEFT JOIN (
-    SELECT DISTINCT rater_id, session_id, supersedes FROM feedback_rows WHERE supersedes IS NOT NULL
-) later ON later.rater_id = f.rater_id AND later.session_id = f.session_id AND later.supersedes = f.row
-WHERE f.consent
-  AND g.state = 'given'
-  AND g.given_at <= f.answered_at AND f.answered_at < g.expires_at
-  AND later.supersedes IS NULL;
-
-CREATE VIEW usable AS
-SELECT * FROM consented WHERE kind <> 'skip';
-
-CREATE VIEW usable_for_training AS
-SELECT * EXCLUDE (purposes) FROM usable WHERE list_contains(purposes, 'training');
-
-CREATE VIEW usable_for_audit AS
-SELECT * EXCLUDE (purposes) FROM usable WHERE list_contains(purposes, 'audit');
-
--- Answers to a question: what takes one back (see reader.undos) supersedes it, and so does what is given anew
--- after that; the latter is left out with the former.
-CREATE VIEW skips_for_audit AS
-SELECT * EXCLUDE (purposes) FROM consented
-WHERE kind = 'skip' AND supersedes IS NULL AND list_contains(purposes, 'audit');

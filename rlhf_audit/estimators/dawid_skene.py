@@ -221,17 +221,20 @@ def _maximise(answers: _Answers, truth: Array, n_labels: int) -> _Parameters:
 
 def _expect(answers: _Answers, now: _Parameters) -> _Expected:
     joint: Array = answers.given @ np.log(np.maximum(now.answers, _NEVER))
-    joint += np.log(np.maximum(now.prevalence, _NEVER))
     # Column by column: numpy is slow along a short last axis.
+    for column, log_prevalence in zip(joint.T, np.log(np.maximum(now.prevalence, _NEVER)), strict=True):
+        column += log_prevalence
     most = joint[:, 0].copy()
     for column in joint.T[1:]:
         np.maximum(most, column, out=most)
-    joint -= most[:, None]
+    for column in joint.T:
+        column -= most
     np.exp(joint, out=joint)
     total = joint[:, 0].copy()
     for column in joint.T[1:]:
         total += column
-    joint /= total[:, None]
+    for column in joint.T:
+        column /= total
     return _Expected(joint, np.log(total) + most)
 
 

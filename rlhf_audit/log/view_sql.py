@@ -175,9 +175,9 @@ def pieces(log: Log, kind: viewed.Kind, paths: Sequence[Path], named: str | None
     """Yield a SELECT for each piece of the answers; one that is remote asks for the rows of some raters."""
     rows = {log.layout.root / path: file.rows for path, file in log.whereabouts.files.items()}
     for piece in at_hand.pieces(paths, rows, whole_raters=named is not None):
-        found = selects(kind, piece, sealed=log.is_sealed, named=named)
-        whose = ", ".join(quoted(rater) for rater in viewed.by_rater(piece))
-        yield "\nUNION ALL ".join(found) + (f" WHERE rater_id IN ({whose})" if named else "")
+        text = "\nUNION ALL ".join(selects(kind, piece, sealed=log.is_sealed, named=named))
+        whose = ", ".join(quoted(rater) for rater in viewed.by_rater(piece)) if named else ""
+        yield f"{text} WHERE rater_id IN ({whose})" if named else text
 
 
 def sealed_raters(log: Log, files: viewed.Files) -> list[str]:

@@ -8,12 +8,16 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import NoneType
 from typing import Any
 
 from rlhf_audit.reports.words import visible
 
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "'")
 _ROW = ("subject", "n", "value", "lower", "upper", "p", "q", "flagged", "note")
+
+_AS_THEY_ARE = frozenset({int, float, NoneType})
+"""Which Python's csv writes as they should be; of all others one is a list."""
 
 Line = Sequence[Any]
 
@@ -62,18 +66,18 @@ def _csv(head: Line, lines: Iterator[Line]) -> bytes:
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, lineterminator="\r\n")
     writer.writerow(head)
-    writer.writerows([_cell(value) for value in line] for line in lines)
+    writer.writerows(
+        [value if type(value) in _AS_THEY_ARE else _cell(value) for value in line] for line in lines
+    )
     return sink.getvalue().encode()
 
 
 def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
-        value = " ".join(map(str, value))
-    return _text(value) if isinstance(value, str) else value
+    return _text(" ".join(map(str, value)))
 
 
 @lru_cache(4096)

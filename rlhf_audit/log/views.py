@@ -91,6 +91,10 @@ def _connected(
                 connection.register(name, query(connection, select))
             else:
                 connection.execute(f'CREATE VIEW "{name}" AS\n{select}')
+        if read_once:
+            # All of its text, which the others have been made from.
+            connection.unregister("ledger")
+            connection.execute(f"CREATE VIEW ledger AS\n{of_ledger['ledger']}")
         connection.execute("SET lock_configuration = true")
     except duckdb.InterruptException as error:
         connection.close()

@@ -1,5 +1,6 @@
 """Answers that are kept in memory: the same rows, whatever the pieces they are read in."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,11 @@ import small_log
 from small_log import signing_key  # noqa: F401 - a fixture for every test here
 
 from rlhf_audit.errors import LogError
-from rlhf_audit.log import at_hand, compaction, store, views
+from rlhf_audit.log import at_hand, compaction, store, view_sql, views
 from rlhf_audit.log.store import Log
 from rlhf_audit.seeds import SeededEntropy
 
-VIEWS = ("feedback", "usable_for_audit", "usable_for_training", "skips_for_audit", "steps")
+VIEWS = (*view_sql.of_rows(), *view_sql.of_ledger(datetime(2026, 1, 1, tzinfo=UTC)))
 
 
 def made(root: Path, *, sealed: bool = False) -> Log:
@@ -39,7 +40,7 @@ def test_the_same_rows_as_from_the_files(
     if how == "compacted":
         compaction.compact(log)
     expected = rows(log)
-    assert len(expected[0]) == 24
+    assert {name: len(found) for name, found in zip(VIEWS, expected, strict=True)}["usable"] == 24
     monkeypatch.setattr(at_hand, "_PIECE", piece)
     assert rows(log, read_once=True) == expected
 

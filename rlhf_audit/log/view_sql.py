@@ -83,7 +83,7 @@ def script(log: Log, as_of: datetime, groups: Mapping[str, Mapping[str, str]] | 
     body = f"VALUES {', '.join(values)}" if values else "SELECT '', '', 0 WHERE false"
     slices = f"CREATE VIEW sealed_slices(path, session_id, rows) AS {body};"
     made = [
-        f'CREATE VIEW "{name}" AS\n{select};'
+        f"CREATE VIEW {name} AS\n{select};"
         for each in (of_files(log, files, groups), of_ledger(as_of), of_rows())
         for name, select in each.items()
     ]
@@ -118,7 +118,7 @@ def of_files(
     for kind, paths in files.items():
         if kind.native:
             # Each environment's steps in the types of its own spaces, as steps_of_CartPole_v1.
-            found[kind.native] = f"SELECT * FROM {named.get(kind) or _plain(paths)}"
+            found[f'"{kind.native}"'] = f"SELECT * FROM {named.get(kind) or _plain(paths)}"
     rows = [f"({quoted(rater)}, {_map(own)})" for rater, own in sorted((groups or {}).items()) if own]
     values = f"VALUES {', '.join(rows)}" if rows else "SELECT NULL::VARCHAR, MAP {'': ''} WHERE false"
     found["consented_groups"] = f"SELECT * FROM ({values}) AS of_rater(rater_id, groups)"

@@ -90,7 +90,7 @@ def _connected(
             if name in kept:
                 connection.register(name, query(connection, select))
             else:
-                connection.execute(f'CREATE VIEW "{name}" AS\n{select}')
+                connection.execute(f"CREATE VIEW {name} AS\n{select}")
         if read_once:
             # All of its text, which the others have been made from.
             connection.unregister("ledger")

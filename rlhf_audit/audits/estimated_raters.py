@@ -22,9 +22,16 @@ def fatigue_onset(table: pa.Table, parameters: Mapping[str, float]) -> list[Row]
     named = table.filter(pc.is_valid(table["rater_id"]))
     texts = zip(*(named[name].to_pylist() for name in ("rater", "rater_id", "kind")), strict=True)
     names = {number: name + _SUFFIX * (kind == "comparison") for number, name, kind in texts}
-    known = table.filter(pc.is_valid(table["apart"]))
+    known = table.select(["rater", "t", "apart"]).filter(pc.is_valid(table["apart"]))
+    # Each is let go before the next is made: of ten million answers either takes 150 MB.
+    del table, named
     rater, t, apart = (known[name].to_numpy() for name in ("rater", "t", "apart"))
-    order = np.argsort(rater.astype(np.int64) << 32 | t)
+    del known
+    place = rater.astype(np.int64)
+    place <<= 32
+    place |= t
+    order = np.argsort(place)
+    del place
     ends = np.searchsorted(rater, np.arange(1, len(names)), side="right", sorter=order)
     rows = [
         _onset(names[number], t[own], apart[own], parameters["n_min"])

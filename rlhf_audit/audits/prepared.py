@@ -11,7 +11,7 @@ from importlib import resources
 
 _CHAIN = ("answers", "numbered", "items", "labels", "totals", "ratings")
 """Each reads some of those before it."""
-_ON_RATINGS = ("rater_groups", "compositions", "same_answers")
+_ON_RATINGS = ("rater_groups", "compositions", "same_answers", "pair_answers")
 """Each reads the last of the chain, and none of the others here."""
 
 
@@ -35,6 +35,7 @@ _PARTS = {
     "ratings": Parts.RATERS,
     "compositions": Parts.BLOCKS,
     "same_answers": Parts.BLOCKS,
+    "pair_answers": Parts.BLOCKS,
 }
 
 _NOT_KEPT = frozenset({"answers"})

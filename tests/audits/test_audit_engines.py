@@ -75,7 +75,7 @@ def test_nothing_is_kept_that_nobody_reads() -> None:
             engine.prepare(one)
         kept = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'prepared'")
         assert {name for (name,) in kept.fetchall()} == {
-            "items", "ratings", "rater_groups", "compositions", "same_answers",
+            "items", "ratings", "rater_groups", "compositions", "same_answers", "pair_answers",
         }  # fmt: skip
 
 

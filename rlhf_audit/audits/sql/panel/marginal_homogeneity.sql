@@ -2,7 +2,7 @@
 id = "marginal_homogeneity"
 question = "Do two raters who judged the same items give each label equally often?"
 severity = "warning"
-reads = ["items", "ratings"]
+reads = ["items", "ratings", "pair_answers"]
 grain = "one pair of raters, `rater/rater` (of another panel, see agreement, `rater/rater:panel`); with three labels or more also the pair by three other tests, `rater/rater Stuart-Maxwell`, `… Bhapkar`, `… Bowker`"
 n_min = 10
 n_counts = "items that the two answered differently"
@@ -26,7 +26,7 @@ meaning = "difference that matters"
 [params.max_labels]
 type = "int"
 default = 10
-meaning = "most different labels of a panel (ours)"
+meaning = "most different labels of a panel, at most 100 (ours)"
 
 [test]
 distribution = "given"
@@ -36,7 +36,7 @@ family = "test"
 */
 WITH panels AS (  -- items are numbered panel by panel
   SELECT
-    row_number() OVER (ORDER BY kind, objective) AS panel, min(item) AS first_item, max(item) AS last_item,
+    row_number() OVER (ORDER BY kind, objective) AS panel, kind, objective, min(item) AS first_item, max(item) AS last_item,
     CASE
       WHEN kind = 'rating' AND coalesce(objective, 'correct') = 'correct' THEN ''
       WHEN kind = 'rating' THEN concat(':', objective)
@@ -47,23 +47,22 @@ WITH panels AS (  -- items are numbered panel by panel
   GROUP BY kind, objective
 ),
 members AS (
-  SELECT panel, suffix, first_item, last_item, count(DISTINCT value) AS n_labels
+  SELECT panel, suffix, panels.kind, panels.objective, count(DISTINCT value) AS n_labels
   FROM ratings JOIN panels ON item BETWEEN first_item AND last_item
-  GROUP BY panel, suffix, first_item, last_item
+  GROUP BY panel, suffix, panels.kind, panels.objective
 ),
 raters AS (
   SELECT rater_id, row_number() OVER (ORDER BY rater_id) AS rater FROM (SELECT DISTINCT rater_id FROM ratings) AS names
 ),
-given AS (
-  SELECT panel, CAST(rater AS INTEGER) AS rater, item, value AS label
-  FROM ratings JOIN raters USING (rater_id)
-    JOIN members ON item BETWEEN first_item AND last_item
-  WHERE n_labels <= $max_labels
-),
-cells AS (  -- the contingency table of each pair
-  SELECT x.panel, x.rater AS a, y.rater AS b, x.label AS va, y.label AS vb, count(*) AS c
-  FROM given AS x JOIN given AS y ON x.item = y.item AND x.rater < y.rater
-  GROUP BY x.panel, x.rater, y.rater, x.label, y.label
+cells AS (  -- the contingency table of each pair; pair_answers has none of more than 100 labels
+  SELECT
+    panel, CAST(one.rater AS INTEGER) AS a, CAST(other.rater AS INTEGER) AS b, value_a AS va, value_b AS vb,
+    CAST(sum(n) AS BIGINT) AS c
+  FROM pair_answers
+    JOIN members ON members.kind = pair_answers.kind AND members.objective IS NOT DISTINCT FROM pair_answers.objective
+    JOIN raters AS one ON one.rater_id = pair_answers.a JOIN raters AS other ON other.rater_id = pair_answers.b
+  WHERE n_labels <= least($max_labels, 100)
+  GROUP BY panel, one.rater, other.rater, value_a, value_b
 )
 SELECT
   CAST(cells.panel AS INTEGER) AS panel,

@@ -2,7 +2,7 @@
 id = "pairwise_kappa"
 question = "Which raters agree with which, and does somebody agree with nobody?"
 severity = "warning"
-reads = ["items", "ratings"]
+reads = ["items", "ratings", "pair_answers"]
 grain = "one pair of raters, `rater/rater`; and one rater over all pairs; ratings of `correct` under the plain name, another panel (see agreement) as `rater:objective`, `rater/rater:comparison`"
 n_min = 20
 n_counts = "items that both rated (a rater: summed over the pairs that have enough)"
@@ -26,7 +26,7 @@ meaning = "distance below the panel's median, in median absolute deviations, tha
 [params.max_labels]
 type = "int"
 default = 100
-meaning = "most different labels of a panel whose pairs are compared (ours)"
+meaning = "most different labels of a panel whose pairs are compared, at most 100 (ours)"
 
 [test]
 distribution = "normal"
@@ -35,7 +35,7 @@ family = "panel"
 */
 WITH panels AS (  -- items are numbered panel by panel
   SELECT
-    row_number() OVER (ORDER BY kind, objective) AS panel, min(item) AS first_item, max(item) AS last_item,
+    row_number() OVER (ORDER BY kind, objective) AS panel, kind, objective, min(item) AS first_item, max(item) AS last_item,
     CASE
       WHEN kind = 'rating' AND coalesce(objective, 'correct') = 'correct' THEN ''
       WHEN kind = 'rating' THEN concat(':', objective)
@@ -51,23 +51,22 @@ used AS (
   GROUP BY panel, rater_id, value
 ),
 members AS (
-  SELECT panel, suffix, first_item, last_item, count(DISTINCT value) AS n_labels
+  SELECT panel, suffix, panels.kind, panels.objective, count(DISTINCT value) AS n_labels
   FROM used JOIN panels USING (panel)
-  GROUP BY panel, suffix, first_item, last_item
+  GROUP BY panel, suffix, panels.kind, panels.objective
 ),
 raters AS (
   SELECT rater_id, row_number() OVER (ORDER BY rater_id) AS rater FROM (SELECT DISTINCT rater_id FROM used) AS names
 ),
-given AS (
-  SELECT panel, CAST(rater AS INTEGER) AS rater, item, value AS label
-  FROM ratings JOIN raters USING (rater_id)
-    JOIN members ON item BETWEEN first_item AND last_item
-  WHERE n_labels <= $max_labels
-),
-cells AS (  -- the contingency table of each pair
-  SELECT x.panel, x.rater AS a, y.rater AS b, x.label AS va, y.label AS vb, count(*) AS c
-  FROM given AS x JOIN given AS y ON x.item = y.item AND x.rater < y.rater
-  GROUP BY x.panel, x.rater, y.rater, x.label, y.label
+cells AS (  -- the contingency table of each pair; pair_answers has none of more than 100 labels
+  SELECT
+    panel, CAST(one.rater AS INTEGER) AS a, CAST(other.rater AS INTEGER) AS b, value_a AS va, value_b AS vb,
+    CAST(sum(n) AS BIGINT) AS c
+  FROM pair_answers
+    JOIN members ON members.kind = pair_answers.kind AND members.objective IS NOT DISTINCT FROM pair_answers.objective
+    JOIN raters AS one ON one.rater_id = pair_answers.a JOIN raters AS other ON other.rater_id = pair_answers.b
+  WHERE n_labels <= least($max_labels, 100)
+  GROUP BY panel, one.rater, other.rater, value_a, value_b
 ),
 margins AS (
   SELECT panel, a, b, label, CAST(sum(c_a) AS BIGINT) AS c_a, CAST(sum(c_b) AS BIGINT) AS c_b
@@ -154,7 +153,7 @@ SELECT
   panel,
   coalesce(low AND n >= $n_min, FALSE) AS flagged,
   CASE
-    WHEN n_labels > $max_labels THEN 'too many different labels'
+    WHEN n_labels > least($max_labels, 100) THEN 'too many different labels'
     WHEN n < $n_min THEN 'insufficient'
     WHEN kappa IS NULL THEN 'all answers are the same'
     WHEN low THEN 'agrees less than the panel'

@@ -96,13 +96,14 @@ def compare(what: str, ours: float, theirs: float, wanted: str) -> None:
 
 
 def _connected(path: Path) -> duckdb.DuckDBPyConnection:
-    """Return the audits' views on the file, `items` and `ratings` kept."""
+    """Return the audits' views on the file, `items` and `ratings` kept; of pairs nothing is."""
     connection = duckdb.connect(config={"threads": 1})
     connection.execute(f"CREATE VIEW usable_for_audit AS SELECT * FROM '{path}'")
     connection.execute("CREATE TABLE steps (episode_id VARCHAR, step BIGINT, action BIGINT, env_id VARCHAR)")
     connection.execute("CREATE TABLE files (path VARCHAR, session_id VARCHAR, rater_id VARCHAR, rows BIGINT)")
-    for one in prepared.needed(["ratings"]):
-        connection.execute(f"CREATE {'TABLE' if one.kept else 'VIEW'} {one.name} AS\n{one.sql}")
+    for one in prepared.needed(["ratings", "pair_answers"]):
+        made = "TABLE" if one.kept and one.name != "pair_answers" else "VIEW"
+        connection.execute(f"CREATE {made} {one.name} AS\n{one.sql}")
     return connection
 
 

@@ -308,3 +308,33 @@ def test_a_damaged_footer_is_one_plain_error(footers: tuple[Log, list[Path]]) ->
                 assert str(log.layout.root) not in str(error)
         path.write_bytes(raw)
     assert refused > 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "stands"),
+    [
+        ("true AS consent", True),
+        ("false AS consent", False),
+        ("'r-2' AS rater_id", False),
+        ("'g-2' AS grant_id", False),
+        ("TIMESTAMPTZ '2025-12-31' AS answered_at", False),
+        ("TIMESTAMPTZ '2026-01-01' AS answered_at", True),
+        ("TIMESTAMPTZ '2027-01-01' AS answered_at", False),
+    ],
+)
+def test_a_grant_stands_for_its_own_rater_in_its_own_time(changed: str, stands: bool) -> None:
+    with duckdb.connect(":memory:") as shell:
+        shell.execute("SET TimeZone = 'UTC'")
+        shell.execute(
+            "CREATE TABLE given AS SELECT 'r-1' AS rater_id, 'g-1' AS grant_id, true AS consent, "
+            "TIMESTAMPTZ '2026-02-01' AS answered_at"
+        )
+        shell.execute(f"CREATE VIEW feedback AS SELECT * REPLACE ({changed}) FROM given")
+        shell.execute(
+            "CREATE TABLE grants AS SELECT 'g-1' AS grant_id, 'r-1' AS rater_id, 'given' AS state, "
+            "['audit'] AS purposes, TIMESTAMPTZ '2026-01-01' AS given_at, "
+            "TIMESTAMPTZ '2027-01-01' AS expires_at"
+        )
+        granted = view_sql.of_rows()["granted"]
+        found = shell.sql(f"SELECT rater_id FROM ({granted}) WHERE purposes IS NOT NULL").fetchall()
+    assert bool(found) == stands

@@ -2,11 +2,11 @@
 
 Run from a checkout: ``python -m benchmarks.audit_peers [RATINGS]``, 1 million by default: yes and no of 200
 raters, five on each item, three of four right, read from Parquet. One thread each; the best of some runs, in
-the processor's seconds. Each side is timed from the Parquet file to the number. A library that is not
-installed is named and left out.
+the processor's seconds: of alpha from the Parquet file to the number, of the others from what each side has
+prepared. A library that is not installed is named and left out.
 
-- `krippendorff` is given each item's counts of each label, its fastest way in; building them is pandas' and
-  numpy's work and is timed apart.
+- `krippendorff` is given each item's counts of each label, its fastest way in; and as a table of raters
+  by items, with NaN where nobody answered. Building either is counted.
 - scikit-learn has no way to ask for all pairs: a loop over pairs, each on the items that both rated. They are
   found twice: as most would write it, in a table of items by raters (pandas' pivot, then dropna of two of its
   columns), and in arrays sorted beforehand, the fastest that we know. A sample of the pairs is timed and the

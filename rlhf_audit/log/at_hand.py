@@ -52,7 +52,7 @@ def read(
         progress: Told before each how far it is.
     """
     connection.execute("ATTACH ':memory:' AS at_hand (COMPRESS)")
-    connection.execute(f"CREATE TABLE at_hand.feedback AS SELECT * FROM ({selects[0]}) LIMIT 0")
+    connection.execute(f"CREATE TABLE at_hand.feedback AS {selects[0]} LIMIT 0")
     for number, select in enumerate(selects):
         if progress is not None:
             progress(f"reading feedback ({number * 100 // len(selects)} %)")

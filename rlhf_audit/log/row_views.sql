@@ -1,4 +1,4 @@
--- The views of a log that read what was recorded, under the consent that small_views.sql tells.
+-- The views of a log that read what was recorded, under the consent that ledger_views.sql tells.
 
 CREATE VIEW episodes AS
 SELECT s.session_n, e.* FROM episode_rows e JOIN sessions s USING (session_id);

@@ -49,7 +49,7 @@ def test_in_pieces_and_by_any_threads_the_bits_of_the_plain_views(
         plain.execute(prepared.script())
         expected = {
             name: made(plain, name)
-            for name in ("answers", "items", "ratings", "compositions", "same_answers")
+            for name in ("answers", "items", "ratings", "compositions", "same_answers", "pair_answers")
         }
     monkeypatch.setattr(engines, "_PIECE", piece)
     monkeypatch.setattr(engines, "BLOCK", piece)

@@ -51,24 +51,19 @@ members AS (
   FROM ratings JOIN panels ON item BETWEEN first_item AND last_item
   GROUP BY panel, suffix, panels.kind, panels.objective
 ),
-raters AS (
-  SELECT rater_id, row_number() OVER (ORDER BY rater_id) AS rater FROM (SELECT DISTINCT rater_id FROM ratings) AS names
-),
 cells AS (  -- the contingency table of each pair; pair_answers has none of more than 100 labels
   SELECT
-    panel, CAST(one.rater AS INTEGER) AS a, CAST(other.rater AS INTEGER) AS b, value_a AS va, value_b AS vb,
-    CAST(sum(n) AS BIGINT) AS c
+    panel, a, b, value_a AS va, value_b AS vb, CAST(sum(n) AS BIGINT) AS c
   FROM pair_answers
     JOIN members ON members.kind = pair_answers.kind AND members.objective IS NOT DISTINCT FROM pair_answers.objective
-    JOIN raters AS one ON one.rater_id = pair_answers.a JOIN raters AS other ON other.rater_id = pair_answers.b
   WHERE n_labels <= least($max_labels, 100)
-  GROUP BY panel, one.rater, other.rater, value_a, value_b
+  GROUP BY panel, a, b, value_a, value_b
 )
 SELECT
   CAST(cells.panel AS INTEGER) AS panel,
-  CAST(a AS BIGINT) * 1000000 + b AS pair,
-  concat(one.rater_id, '/', other.rater_id, suffix) AS subject,
+  dense_rank() OVER (ORDER BY a, b) AS pair,
+  concat(a, '/', b, suffix) AS subject,
   va AS label_a,
   vb AS label_b,
   c
-FROM cells JOIN members USING (panel) JOIN raters AS one ON one.rater = a JOIN raters AS other ON other.rater = b
+FROM cells JOIN members USING (panel)

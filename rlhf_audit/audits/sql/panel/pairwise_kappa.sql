@@ -55,18 +55,13 @@ members AS (
   FROM used JOIN panels USING (panel)
   GROUP BY panel, suffix, panels.kind, panels.objective
 ),
-raters AS (
-  SELECT rater_id, row_number() OVER (ORDER BY rater_id) AS rater FROM (SELECT DISTINCT rater_id FROM used) AS names
-),
 cells AS (  -- the contingency table of each pair; pair_answers has none of more than 100 labels
   SELECT
-    panel, CAST(one.rater AS INTEGER) AS a, CAST(other.rater AS INTEGER) AS b, value_a AS va, value_b AS vb,
-    CAST(sum(n) AS BIGINT) AS c
+    panel, a, b, value_a AS va, value_b AS vb, CAST(sum(n) AS BIGINT) AS c
   FROM pair_answers
     JOIN members ON members.kind = pair_answers.kind AND members.objective IS NOT DISTINCT FROM pair_answers.objective
-    JOIN raters AS one ON one.rater_id = pair_answers.a JOIN raters AS other ON other.rater_id = pair_answers.b
   WHERE n_labels <= least($max_labels, 100)
-  GROUP BY panel, one.rater, other.rater, value_a, value_b
+  GROUP BY panel, a, b, value_a, value_b
 ),
 margins AS (
   SELECT panel, a, b, label, CAST(sum(c_a) AS BIGINT) AS c_a, CAST(sum(c_b) AS BIGINT) AS c_b
@@ -111,15 +106,15 @@ pairs AS (
   FROM kappas
 ),
 sides AS (
-  SELECT panel, a AS rater, n, kappa, se FROM pairs
+  SELECT panel, a AS rater_id, n, kappa, se FROM pairs
   UNION ALL
   SELECT panel, b, n, kappa, se FROM pairs
 ),
 medians AS (
-  SELECT panel, rater, CAST(sum(n) AS BIGINT) AS n, median(kappa) AS kappa, median(se) AS se
+  SELECT panel, rater_id, CAST(sum(n) AS BIGINT) AS n, median(kappa) AS kappa, median(se) AS se
   FROM sides
   WHERE n >= $n_min AND kappa IS NOT NULL
-  GROUP BY panel, rater
+  GROUP BY panel, rater_id
 ),
 usual AS (SELECT panel, median(se) AS usual_se FROM pairs WHERE n >= $n_min AND kappa IS NOT NULL GROUP BY panel),
 centre AS (SELECT panel, median(kappa) AS middle FROM medians GROUP BY panel),
@@ -129,8 +124,8 @@ spread AS (
   GROUP BY panel
 ),
 report AS (
-  SELECT concat(one.rater_id, '/', other.rater_id, suffix) AS subject, panel, n, kappa, se, NULL AS statistic, FALSE AS low, n_labels
-  FROM pairs JOIN members USING (panel) JOIN raters AS one ON one.rater = a JOIN raters AS other ON other.rater = b
+  SELECT concat(a, '/', b, suffix) AS subject, panel, n, kappa, se, NULL AS statistic, FALSE AS low, n_labels
+  FROM pairs JOIN members USING (panel)
   UNION ALL
   SELECT
     concat(rater_id, suffix), panel, coalesce(n, 0), kappa, se,
@@ -140,8 +135,8 @@ report AS (
     END,
     kappa < middle - $mads * mad, n_labels
   FROM (SELECT DISTINCT panel, rater_id FROM used) AS active
-    JOIN members USING (panel) JOIN raters USING (rater_id)
-    LEFT JOIN medians USING (panel, rater) LEFT JOIN usual USING (panel) LEFT JOIN spread USING (panel)
+    JOIN members USING (panel)
+    LEFT JOIN medians USING (panel, rater_id) LEFT JOIN usual USING (panel) LEFT JOIN spread USING (panel)
 )
 SELECT
   subject,
